@@ -1,0 +1,174 @@
+"""The words every mixer speaks: a `Batch` goes in, a `Mixed` comes out, a `Network` may be asked on the way."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""(M, G) logits and (M, G) soft labels -> (M,) losses."""
+
+ENTRY_POINTS = "mixbench.mixers"
+"""The entry-point group under which other people's packages offer their mixers."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and labels before mixing.
+
+    Attributes:
+        x: (N, C, H, W) images in [0, 1]; a mixer never writes to them.
+        y: (N, G) soft labels, float32; each row sums to 1.
+        view: (N,) int64 on the CPU, the id of each image's (image, crop, flip), where that set is finite; else None.
+    """
+
+    x: Tensor
+    y: Tensor
+    view: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A mixed batch: what the network sees and what it should answer.
+
+    A method that cannot be said as one image batch with soft labels (hidden layers, several views, an extra term)
+    subclasses this in its own file and overrides `logits` or `loss`; the training loop only ever calls these two.
+
+    Attributes:
+        x: (M, C, H, W) images in [0, 1], in the memory format of the batch's images.
+        y: (N, G) soft labels, float32; each row sums to 1.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def logits(self, net: nn.Module) -> Tensor:
+        """Answers of ``net`` for this batch, (M, G)."""
+        return cast("Tensor", net(self.x))
+
+    def loss(self, logits: Tensor, criterion: Criterion) -> Tensor:
+        """Scalar training loss for `logits`: the mean of ``criterion`` over the batch."""
+        return criterion(logits, self.y).mean()
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What a network owes the mixers: its normalisation and its split into features and classifier, declared.
+
+    Attributes:
+        mean, std: (1, C, 1, 1) buffers; ``(x - mean) / std`` is the first thing that `features` does.
+        fc: the linear layer after global average pooling; its weights make class activation maps.
+    """
+
+    mean: Tensor
+    std: Tensor
+    fc: nn.Linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """Last feature map, (N, D, h, w), of images in [0, 1]."""
+        ...
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits, (N, G), of a feature map."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits, (N, G): ``classify(features(x))``."""
+        ...
+
+
+class Mixer(nn.Module):
+    """Turns a batch into a mixed batch. What it returns is valid until its next call: it may reuse its buffers.
+
+    The constructor's signature is the declaration. Keyword-only parameters are the options that YAML may set, each
+    with a literal default; positional parameters are given by the harness, by name (``teacher``). Images stay in
+    [0, 1]; every network normalises its own input. The caller decides whether gradients are recorded.
+    """
+
+    label: str = ""
+    """How tables print it: "Manifold Mixup"."""
+    source: str = ""
+    """Where it was published: "Verma et al., 2019"."""
+    in_range: bool = True
+    """False declares to the contract that mixed images may leave [0, 1]."""
+    moves_statistics: bool = False
+    """True declares to the contract that the network is run in train mode, so its batch statistics move."""
+    generator: torch.Generator | None = None
+    """The CPU generator it draws from; None: torch's global one."""
+
+    def forward(self, batch: Batch, net: Network) -> Mixed:
+        """Mix one batch of any size from 1 up; ``net`` is the network in training, returned as it was found."""
+        raise NotImplementedError
+
+    def __call__(self, batch: Batch, net: Network) -> Mixed:
+        """`forward`, typed."""
+        return cast("Mixed", super().__call__(batch, net))
+
+
+class TeacherMixer(Mixer):
+    """A mixer that asks a trained network, which stays frozen and in eval mode whatever the mixer's own mode."""
+
+    def __init__(self, teacher: Network) -> None:
+        super().__init__()
+        module = cast("nn.Module", teacher)
+        self._teacher = module.requires_grad_(requires_grad=False).eval()
+
+    @property
+    def teacher(self) -> Network:
+        """The frozen network that is asked."""
+        return cast("Network", self._teacher)
+
+    def train(self, mode: bool = True) -> TeacherMixer:
+        """Set the mode of everything but the teacher."""
+        super().train(mode)
+        self._teacher.eval()
+        return self
+
+
+M = TypeVar("M", bound=type[Mixer])
+_registered: dict[str, type[Mixer]] = {}
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Class decorator: make a mixer known as ``name``, which is its file's name, its YAML key and its table row."""
+
+    def remember(mixer: M) -> M:
+        known = _registered.get(name)
+        if known is not None and known.__module__ != mixer.__module__:
+            raise ValueError(f"two mixers are called '{name}': {known.__module__} and {mixer.__module__}; rename one")
+        _registered[name] = mixer
+        return mixer
+
+    return remember
+
+
+def find(name: str) -> type[Mixer]:
+    """The mixer class of that name: ``methods/<name>.py``, or another package's entry point.
+
+    Raises:
+        ValueError: no mixer has that name, or two have it.
+    """
+    ours = name.isidentifier() and find_spec(f"methods.{name}") is not None
+    theirs = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
+    places = [f"methods.{name}"] * ours + [point.value for point in theirs]
+    if len(places) > 1:
+        raise ValueError(f"two mixers are called '{name}': {' and '.join(places)}; rename one or uninstall it")
+    if theirs:
+        return cast("type[Mixer]", theirs[0].load())
+    if ours:
+        importlib.import_module(f"methods.{name}")
+    if name not in _registered:
+        raise ValueError(f"no mixer is called '{name}'")
+    return _registered[name]
+
+
+def build(name: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> Mixer:
+    """The mixer ``name`` with these options (keyword-only parameters) and what the harness gives it (positional)."""
+    return find(name)(**given, **options)

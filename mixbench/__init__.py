@@ -1,0 +1,1 @@
+"""Experiments: runs, sweeps, the training loop, and the queue that works them off."""

@@ -1,0 +1,234 @@
+"""One try at a run: its claim, heartbeat, log, checkpoints, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mixbench import files, provenance
+from mixbench.execution import Execution
+
+SCHEMA = 1
+"""How the files of a run are written; no part of any id."""
+
+HEARTBEAT_SECONDS = 30.0
+LEASE_SECONDS = 120.0
+"""An attempt of another machine whose heartbeat stands still for so long, on our clock, is dead."""
+
+EVERY_SECONDS = 600.0
+"""The longest time without a checkpoint, also in the middle of an epoch."""
+
+KEPT_CHECKPOINTS = 2
+
+
+class StoppedError(Exception):
+    """A signal asked the run to stop; its state is saved."""
+
+
+class FencedError(Exception):
+    """A newer attempt has taken over: this one must not write anything any more."""
+
+
+class Attempt:
+    """One try at a run, a context manager: a heartbeat while inside, ``end.json`` on the way out.
+
+    Attributes:
+        folder: the run's folder.
+        number: 1, 2, 3 ...; it fences older attempts, which see it and stop.
+        stop: set it, from a signal handler or another thread, to ask for a save and an end at the next step.
+        tell: says one sentence to the user: what was recovered, and from what.
+    """
+
+    def __init__(self, folder: Path, number: int, execution: Execution, *, tell: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.number = number
+        self.stop = threading.Event()
+        self.tell = tell
+        self._checkpoint_seconds = execution.checkpoint_seconds
+        self._saved_at = time.monotonic()
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+
+    @property
+    def place(self) -> Path:
+        """Its own folder, ``attempts/<n>``."""
+        return self.folder / "attempts" / str(self.number)
+
+    def __enter__(self) -> Self:
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._heart.join()
+        if error is None or isinstance(error, FencedError):
+            return
+        if isinstance(error, StoppedError | KeyboardInterrupt):
+            self._end({"state": "stopped", "text": str(error)})
+        else:
+            text = "".join(traceback.format_exception(kind, error, trace))
+            self._end(
+                {"state": "failed", "type": type(error).__name__, "text": str(error)}
+                | {"retryable": is_retryable(error), "traceback": text}
+            )
+
+    def log(self, **row: float | int | None) -> None:
+        """Append one line to the attempt's ``log.jsonl``."""
+        with (self.place / "log.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def due(self, *, epoch_over: bool) -> bool:
+        """Whether to save now: a stop was asked for, or the last checkpoint is old enough."""
+        interval = self._checkpoint_seconds if epoch_over else EVERY_SECONDS
+        return self.stop.is_set() or time.monotonic() - self._saved_at >= interval
+
+    def save(self, step: int, state: bytes) -> None:
+        """Write a checkpoint; older ones than the last two go.
+
+        Raises:
+            FencedError: a newer attempt exists; nothing was written.
+            StoppedError: the state is saved and a stop was asked for.
+        """
+        self._check_fence()
+        path = self.folder / "ckpt" / f"{step:012d}-a{self.number}.pt"
+        files.write(path, hashlib.sha256(state).hexdigest().encode() + b"\n" + state)
+        for old in _newest_first(self.folder)[KEPT_CHECKPOINTS:]:
+            old.unlink(missing_ok=True)
+        self._saved_at = time.monotonic()
+        if self.stop.is_set():
+            raise StoppedError(f"stopped at step {step}; the next run goes on there")
+
+    def saved(self) -> Iterator[bytes]:
+        """States of the valid checkpoints of all attempts, newest step first; damaged ones are set aside, and told."""
+        for path in _newest_first(self.folder):
+            checksum, _, state = path.read_bytes().partition(b"\n")
+            if checksum == hashlib.sha256(state).hexdigest().encode():
+                yield state
+            else:
+                self.tell(f"{files.set_aside(path)} is a damaged checkpoint; the one before it is used, or the start")
+
+    def finish(self, result: Mapping[str, Any], artifacts: Mapping[str, bytes]) -> None:
+        """Make the run done: artifacts, then ``end.json`` with the result in it, then ``result.json``.
+
+        In any other order a kill in between would leave a done run without its weights. A kill before the last
+        step loses nothing: whoever claims the run next publishes the result that ``end.json`` holds.
+
+        Raises:
+            FencedError: a newer attempt exists; ``result.json`` was not written.
+        """
+        self._check_fence()
+        kept = {}
+        for name, data in artifacts.items():
+            files.write(self.folder / name, data)
+            kept[name] = hashlib.sha256(data).hexdigest()
+        self._end({"state": "done", "files": kept, "result": dict(result)})
+        self._check_fence()
+        files.publish(self.folder / "result.json", files.encode(result))
+        tidy(self.folder)
+
+    def _end(self, ending: Mapping[str, Any]) -> None:
+        files.write(self.place / "end.json", files.encode({"schema": SCHEMA} | dict(ending)))
+
+    def _check_fence(self) -> None:
+        if numbers(self.folder)[-1] > self.number:
+            raise FencedError(f"attempt {self.number} was taken over by a newer one")
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_SECONDS):
+            (self.place / "hb").touch()
+            if numbers(self.folder)[-1] > self.number:
+                self.stop.set()  # the next save finds the fence and ends without writing
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether a failed run may simply be run again: the disk was at fault, not the work."""
+    return isinstance(error, OSError) and error.errno in files.DISK_ERRORS
+
+
+def numbers(folder: Path) -> list[int]:
+    """Numbers of a run's attempts, ascending."""
+    attempts = folder / "attempts"
+    if not attempts.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in attempts.iterdir() if entry.name.isdigit())
+
+
+def claim(folder: Path, number: int, execution: Execution, *, tell: Callable[[str], None]) -> Attempt | None:
+    """Take this number, or None where somebody else just took it."""
+    about = {"schema": SCHEMA, "run": folder.name, "commit": provenance.commit(), "execution": asdict(execution)}
+    born = {"attempt.json": files.encode(about | provenance.process()), "hb": b""}
+    if not files.claim(folder / "attempts" / str(number), born):
+        return None
+    return Attempt(folder, number, execution, tell=tell)
+
+
+def ending(folder: Path, number: int) -> dict[str, Any] | None:
+    """How an attempt ended: the content of its ``end.json``; None while it lives or where it just died."""
+    try:
+        return files.read(folder / "attempts" / str(number) / "end.json")
+    except files.DamagedError:
+        return None
+
+
+class Pulse:
+    """Tells the living attempts from the dead; remembers when it saw each heartbeat move, on its own clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[int, float]] = {}
+
+    def alive(self, folder: Path, number: int) -> bool:
+        """Whether the attempt may still be at work.
+
+        On this machine the process decides: there, and started when the attempt says. Elsewhere the heartbeat does:
+        no clocks of two machines are compared, so a standing one counts as alive until a lease has passed here.
+        """
+        place = folder / "attempts" / str(number)
+        if (place / "end.json").exists():
+            return False
+        try:
+            about = files.read(place / "attempt.json") or {}
+        except files.DamagedError:
+            return False
+        here = provenance.process(about.get("pid"))
+        if here["boot"] and here["boot"] == about.get("boot"):
+            return here["started"] != "" and here["started"] == about["started"]
+        return self._moves(place / "hb")
+
+    def _moves(self, heartbeat: Path) -> bool:
+        beat = heartbeat.stat().st_mtime_ns if heartbeat.exists() else 0
+        last, since = self._seen.get(heartbeat, (None, 0.0))
+        if beat != last:
+            since = time.monotonic()
+            self._seen[heartbeat] = (beat, since)
+        return time.monotonic() - since < LEASE_SECONDS
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a done run needs no more: checkpoints, half-written files, artifacts of attempts that died."""
+    endings = [ending(folder, number) or {} for number in numbers(folder)]
+    kept = {name for end in endings for name in end.get("files", ())}
+    for path in [*folder.glob("weights-a*.pt"), *folder.glob("predictions-a*.npz")]:
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+    for path in _newest_first(folder):
+        path.unlink(missing_ok=True)
+    for place in (folder, folder / "ckpt", folder / "attempts", *(folder / "attempts").glob("*")):
+        if place.is_dir():
+            files.sweep(place)
+    with contextlib.suppress(OSError):  # not there, or a damaged checkpoint is kept in it
+        (folder / "ckpt").rmdir()
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted((folder / "ckpt").glob("*-a*.pt"), reverse=True)

@@ -1,0 +1,178 @@
+"""What each mixer declares: its label, its options with their defaults, and what it must be given.
+
+The mixers of this repository are not imported for that, since importing one imports torch, which takes seconds:
+their declaration, the class attributes and the constructor's signature, is read from the source.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mixbench.spec import cast_to
+
+ENTRY_POINTS = "mixbench.mixers"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a mixer says of itself.
+
+    Attributes:
+        name: file name, YAML key and ``method`` among the paper's figures.
+        label: how tables print it.
+        source: where it was published.
+        summary: the first line of its docstring.
+        options: what YAML may set, with the defaults.
+        given: what the harness must give it, by name.
+    """
+
+    name: str
+    label: str
+    source: str
+    summary: str
+    options: Mapping[str, Any]
+    given: tuple[str, ...]
+
+
+def names() -> list[str]:
+    """Names of all mixers: this repository's, then those of installed packages."""
+    return [path.stem for path in _files() if _class_in(path)] + sorted(point.name for point in _points())
+
+
+@functools.cache
+def declaration(name: str) -> Declaration:
+    """What the mixer ``name`` declares.
+
+    Raises:
+        ValueError: there is no such mixer, there are two, or its declaration is not literal.
+    """
+    ours = [path for path in _files() if path.stem == name and _class_in(path)]
+    theirs = [point for point in _points() if point.name == name]
+    places = [f"methods.{name}"] * len(ours) + [point.value for point in theirs]
+    if len(places) > 1:
+        raise ValueError(f"two mixers are called '{name}': {' and '.join(places)}; rename one or uninstall it")
+    if ours:
+        return _read(ours[0])
+    if theirs:
+        return _inspect(theirs[0])
+    raise ValueError(f"there is no method '{name}'; there are: {', '.join(names())}")
+
+
+def settled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """These options of a mixer in their declared types, without those that equal their default.
+
+    Raises:
+        ValueError: the mixer has no such option, or a value is of the wrong type.
+    """
+    declared = declaration(method).options
+    for option in options:
+        if option not in declared:
+            has = ", ".join(f"{name}={default!r}" for name, default in declared.items()) or "none"
+            raise ValueError(f"method '{method}' has no option {option}; its options: {has}")
+    typed = {name: _typed(name, value, declared[name]) for name, value in options.items()}
+    return {name: value for name, value in typed.items() if value != declared[name]}
+
+
+def filled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a mixer: these, and the defaults of the others."""
+    return dict(declaration(method).options) | dict(options)
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        kinds = {type(item) for item in default}
+        return cast_to(tuple[int, ...] if kinds == {int} else tuple[float, ...], name, value)
+    return cast_to(type(default), name, value)
+
+
+def _points() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=ENTRY_POINTS))
+
+
+@functools.cache
+def _files() -> tuple[Path, ...]:
+    found = find_spec("methods")
+    folders = found.submodule_search_locations if found else None
+    return tuple(sorted(path for folder in folders or () for path in Path(folder).glob("*.py")))
+
+
+@functools.cache
+def _class_in(path: Path) -> ast.ClassDef | None:
+    """The class in this file that is registered under the file's name."""
+    text = path.read_text(encoding="utf-8")
+    if "@register(" not in text:
+        return None
+    for node in ast.parse(text, str(path)).body:
+        if isinstance(node, ast.ClassDef) and path.stem in _registered_as(node):
+            return node
+    return None
+
+
+def _registered_as(node: ast.ClassDef) -> Iterator[str]:
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "register":
+            yield ast.literal_eval(decorator.args[0])
+
+
+def _read(path: Path) -> Declaration:
+    node = _class_in(path)
+    if node is None:
+        raise ValueError(f"{path} registers no mixer called '{path.stem}'")
+    init = next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"), None)
+    if init is None:
+        raise ValueError(f"{path}: {node.name} has no __init__; write one, its signature declares the options")
+    arguments = init.args
+    return Declaration(
+        name=path.stem,
+        label=_attribute(node, "label") or path.stem,
+        source=_attribute(node, "source"),
+        summary=(ast.get_docstring(node) or "").partition("\n")[0],
+        options={
+            argument.arg: _literal(path, argument.arg, default)
+            for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        },
+        given=tuple(argument.arg for argument in arguments.posonlyargs + arguments.args if argument.arg != "self"),
+    )
+
+
+def _literal(path: Path, option: str, default: ast.expr | None) -> Any:
+    with contextlib.suppress(ValueError):
+        if default is not None:
+            return ast.literal_eval(default)
+    raise ValueError(f"{path}: option {option} needs a literal default: a number, text, true or false, or a tuple")
+
+
+def _attribute(node: ast.ClassDef, name: str) -> str:
+    for part in node.body:
+        if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == name:
+            return str(ast.literal_eval(part.value))
+        if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == name and part.value:
+            return str(ast.literal_eval(part.value))
+    return ""
+
+
+def _inspect(point: EntryPoint) -> Declaration:
+    """The declaration of another package's mixer, which has to be imported for it."""
+    mixer = point.load()
+    parameters = list(inspect.signature(mixer.__init__).parameters.values())[1:]
+    options = {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+    bare = [name for name, default in options.items() if default is inspect.Parameter.empty]
+    if bare:
+        raise ValueError(f"{point.value}: option {bare[0]} needs a literal default, a number, text or a tuple")
+    return Declaration(
+        name=point.name,
+        label=mixer.label or point.name,
+        source=mixer.source,
+        summary=(inspect.getdoc(mixer) or "").partition("\n")[0],
+        options=options,
+        given=tuple(one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD),
+    )

@@ -1,0 +1,35 @@
+"""How and where a run is computed: `Execution`, recorded with every attempt and part of no identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALWAYS_EVALUATED = 10
+"""The last epochs, evaluated whatever `evaluate_every` says: ``report --metric median10`` reads them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How and where. Equal runs under equal executions end bit-identical on the CPU.
+
+    Attributes:
+        device: as torch names it, ``cpu`` or ``cuda:0``.
+        threads: of one run, on the CPU. Two threads sum in another order than one.
+        data: the folder that holds the data sets.
+        folder: the place of a run's own image folder; "" for a data set with a name.
+        channels_last: memory layout of images and network. Which is faster differs between processors.
+        checkpoint_seconds: the least time between two checkpoints at epoch ends.
+        evaluate_every: epochs between two evaluations on the test set.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    data: str = "data"
+    folder: str = ""
+    channels_last: bool = True
+    checkpoint_seconds: float = 30.0
+    evaluate_every: int = 1
+
+    def evaluates(self, epoch: int, epochs: int) -> bool:
+        """Whether the network is evaluated after this epoch, counted from 0."""
+        return epoch >= epochs - ALWAYS_EVALUATED or (epoch + 1) % self.evaluate_every == 0

@@ -1,0 +1,134 @@
+"""The grid of a table: `Cell`, one experiment under several seeds, and `Sweep`, all cells of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from mixbench.spec import LINKS, Run
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: the same experiment under several seeds.
+
+    Attributes:
+        row: the row's name in the sweep file, ``transformmix_k2``; also its name among the paper's figures.
+        column: the column's setting, ``cifar100/wrn28_10``, with the recipe laid over it, if any.
+        runs: the experiment, once per seed.
+    """
+
+    row: str
+    column: str
+    runs: tuple[Run, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse runs that differ in more than their seeds: their average would be of unlike things."""
+        unlike = {_without_seeds(run) for run in self.runs}
+        if len(unlike) > 1:
+            raise ValueError(f"row {self.row}, column {self.column}: its runs differ in more than their seed")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How a setting is computed, as its recipe says; no part of any identity."""
+
+    evaluate_every: int = 1  # epochs; the last ten are always evaluated
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a sweep's report looks: the ``table:`` of its file.
+
+    Attributes:
+        caption: the sentence above it.
+        cell: a format string over metrics, ``"{top1:.2f} / {top5:.2f}"``.
+        compare: the row to which paired differences are printed; "" for none.
+        note: a sentence below it.
+        paper: number of the paper's table whose figures stand beside ours; None for none.
+    """
+
+    caption: str = ""
+    cell: str = "{top1:.2f}"
+    compare: str = ""
+    note: str = ""
+    paper: int | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of cells and how its table looks.
+
+    Attributes:
+        name: the stem of its file.
+        cells: in the order of the table, row by row.
+        labels: how the table prints the names of rows and columns.
+        table: how the report looks.
+        resources: of each setting.
+        folders: where own image folders lie, by their content.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    labels: Mapping[str, str]
+    table: Table
+    resources: Mapping[str, Resources]
+    folders: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Refuse a column whose runs followed unlike recipes: they would not be comparable."""
+        for column in self.columns:
+            recipes = {_protocol(cell.runs[0]) for cell in self.cells if cell.column == column}
+            if len(recipes) > 1:
+                differing = ", ".join(_differing(*sorted(recipes, key=repr)[:2]))
+                raise ValueError(f"column {column}: its rows are trained by unlike recipes, they differ in {differing}")
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows, in order."""
+        return list(dict.fromkeys(cell.row for cell in self.cells))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        return list(dict.fromkeys(cell.column for cell in self.cells))
+
+    def only(self, rows: Sequence[str]) -> Sweep:
+        """The same sweep with these rows alone; what they need is still in its stages.
+
+        Raises:
+            ValueError: it has no such row.
+        """
+        unknown = [row for row in rows if row not in self.rows]
+        if unknown:
+            raise ValueError(f"{self.name} has no row {', '.join(unknown)}; its rows: {', '.join(self.rows)}")
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.row in rows))
+
+    def stages(self) -> list[list[Run]]:
+        """Everything that is needed, each run once, in stages: a run stands behind all that it needs."""
+        depth: dict[Run, int] = {}
+
+        def place(run: Run) -> int:
+            if run not in depth:
+                depth[run] = 1 + max((place(need) for need in run.needs()), default=-1)
+            return depth[run]
+
+        for cell in self.cells:
+            for run in cell.runs:
+                place(run)
+        return [[run for run in depth if depth[run] == stage] for stage in range(max(depth.values(), default=-1) + 1)]
+
+
+def _without_seeds(run: Run) -> Run:
+    return replace(run, seed=0, **{link: _without_seeds(need) for link in LINKS if (need := getattr(run, link))})
+
+
+def _protocol(run: Run) -> tuple[tuple[str, Any], ...]:
+    """All of a run but what a row may choose: method, options, seed and links."""
+    free = {"method", "options", "seed", *LINKS}
+    return tuple((field.name, getattr(run, field.name)) for field in fields(run) if field.name not in free)
+
+
+def _differing(one: tuple[tuple[str, Any], ...], other: tuple[tuple[str, Any], ...]) -> list[str]:
+    return [f"{a[0]} ({a[1]} and {b[1]})" for a, b in zip(one, other, strict=True) if a != b]

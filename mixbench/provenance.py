@@ -1,0 +1,77 @@
+"""Where a number comes from: the commit, the versions, the machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import socket
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def commit() -> str:
+    """The code's commit, ``1f3c9ab``, with a ``+`` where mixers or harness have uncommitted changes.
+
+    Outside a checkout it is the installed version, ``version 0.1.0``.
+    """
+    if not (ROOT / ".git").exists():
+        return f"version {version('mixbench')}"
+    try:
+        head = _git("rev-parse", "--short=10", "HEAD")
+        changed = _git("status", "--porcelain", "--", "mixbench", "methods")
+    except (OSError, subprocess.CalledProcessError):
+        return f"version {version('mixbench')}"
+    return head + ("+" if changed else "")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide the numbers."""
+    return {"python": platform.python_version()} | {name: version(name) for name in ("torch", "numpy", "scipy")}
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def process(pid: int | None = None) -> dict[str, str | int]:
+    """Who a process is: host, boot, process namespace, pid, and when it started (pids are used again).
+
+    Empty ``started`` where the process is not there, or the system does not say.
+    """
+    pid = os.getpid() if pid is None else pid
+    return {"host": socket.gethostname(), "boot": _boot(), "pid": pid, "started": _started(pid)}
+
+
+def _boot() -> str:
+    """The boot and the process namespace: pids may be compared only within both."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """Clock ticks between boot and the start of the process; "" where it is dead or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if stat[0] in "ZX" else stat[19]
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()

@@ -1,0 +1,112 @@
+"""Recipes: training protocols by name, as the sweep's own ``recipes:`` and ``recipes.yaml`` write them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mixbench import yamlfile
+from mixbench.spec import LINKS, Run, cast_to, convert
+
+FIELDS = tuple(
+    field.name
+    for field in fields(Run)
+    if field.name not in {"method", "options", "dataset", "content", "model", "seed", *LINKS}
+)
+"""What a recipe, or ``set:``, may say of a run; the rest is what the run is about."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training protocol.
+
+    Attributes:
+        name: ``cifar10/resnet20`` is that setting's own; a name without a slash is laid over others.
+        values: of the fields of a `Run`, checked.
+        options: of single methods under this protocol, by the method's name.
+        label: how a column under this recipe is called; "" leaves it to the data set and the model.
+        evaluate_every: epochs between evaluations; None where it does not say.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    options: Mapping[str, Mapping[str, Any]]
+    label: str
+    evaluate_every: int | None
+
+
+class Recipes:
+    """All recipes that a sweep can name: its own, then those of ``recipes.yaml`` beside it or in ``./sweeps``."""
+
+    def __init__(self, sweep: Path, own: Mapping[str, Any]) -> None:
+        self._sweep = sweep
+        self._found: dict[str, tuple[Path, Any]] = {name: (sweep, recipe) for name, recipe in own.items()}
+        self._read: dict[str, Recipe] = {}
+        beside = (folder / "recipes.yaml" for folder in (sweep.parent, Path("sweeps")))
+        shared = next((path for path in beside if path.exists()), None)
+        for name, recipe in (yamlfile.load(shared) if shared else {}).items():
+            self._found.setdefault(name, (shared or sweep, recipe))
+
+    def names(self) -> list[str]:
+        """Their names, sorted."""
+        return sorted(self._found)
+
+    def find(self, name: str) -> Recipe:
+        """The recipe of that name.
+
+        Raises:
+            ValueError: there is none, or it says something impossible; the sentence names file, recipe and key.
+        """
+        if name not in self._found:
+            wanted = f"no recipe for the setting '{name}'" if "/" in name else f"no recipe '{name}'"
+            known = ", ".join(self.names()) or "none"
+            raise ValueError(f"{self._sweep}: there is {wanted}; write it under 'recipes:'. Known recipes: {known}")
+        if name not in self._read:
+            path, written = self._found[name]
+            with blaming(f"{path}: recipe '{name}'"):
+                self._read[name] = _parse(name, written)
+        return self._read[name]
+
+
+def _parse(name: str, written: Any) -> Recipe:
+    values = mapping(written)
+    options = {method: mapping(value) for method, value in mapping(values.pop("options", {})).items()}
+    label = cast_to(str, "label", values.pop("label", ""))
+    every = cast_to(int | None, "evaluate_every", values.pop("evaluate_every", None))
+    if every is not None and every < 1:
+        raise ValueError(f"evaluate_every must be 1 or more, not {every}")
+    return Recipe(name, changes(values, extra=("label", "evaluate_every", "options")), options, label, every)
+
+
+def changes(written: Any, *, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Values of a run's fields as a recipe or ``set:`` writes them, in their types; ``extra`` keys may stand beside.
+
+    Raises:
+        ValueError: a key is unknown or a value impossible.
+    """
+    values = mapping(written)
+    for key in values:
+        if key not in FIELDS:
+            raise ValueError(f"unknown key '{key}'; known keys: {', '.join(FIELDS + extra)}")
+    return {key: convert(key, value) for key, value in values.items()}
+
+
+def mapping(written: Any) -> dict[str, Any]:
+    """``written`` as a mapping with text for keys; nothing written is an empty one."""
+    if written is None:
+        return {}
+    if not isinstance(written, dict):
+        raise ValueError(f"{written!r} stands where keys and values are expected, like {{key: value}}")
+    return dict(written)
+
+
+@contextlib.contextmanager
+def blaming(where: str) -> Iterator[None]:
+    """Put file and place before the sentence of a `ValueError` raised inside."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None

@@ -1,0 +1,200 @@
+"""From YAML to runs: `load_sweep` lays recipes over each other, expands the grid and follows the links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mixbench import catalog, sweepfile
+from mixbench.data import DATASETS, Facts, identify
+from mixbench.grid import Cell, Resources, Sweep
+from mixbench.nets import MODELS
+from mixbench.recipes import Recipe, blaming, changes, mapping
+from mixbench.spec import LINKS, Run, as_options, cast_to
+from mixbench.sweepfile import Column, Row, SweepFile
+
+LINK_KEYS = ("setting", "seed", "method", "recipe", "set", *LINKS)
+OWN_FOLDER = "image_folder:"
+
+
+def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
+    """The sweep that a file describes.
+
+    Args:
+        path: the YAML file.
+        data: where the data sets are; only own image folders are looked at.
+        results: keeps what is known of own image folders, so that a second look is quick.
+
+    Raises:
+        ValueError: one sentence that names the file, the key and what would be right.
+    """
+    said = sweepfile.read(path)
+    resolver = _Resolver(said, data, results / "contents.json")
+    cells = [
+        Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in said.seeds))
+        for row in said.rows
+        for column in said.columns
+    ]
+    labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
+    with blaming(str(path)):
+        return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.folders)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked for, before recipes are laid over each other.
+
+    Attributes:
+        setting, overlay: what is trained on what, and the column's recipes.
+        recipe, set: the row's or link's own.
+        links: whom to ask: the sweep's, overlaid by the row's.
+        via: how the request came about, for error messages: the row, then the links that were followed.
+    """
+
+    setting: str
+    overlay: tuple[str, ...]
+    method: str
+    options: Mapping[str, Any]
+    seed: int
+    recipe: str | None
+    set: Mapping[str, Any]
+    links: Mapping[str, Any]
+    via: tuple[str, ...] = field(compare=False)
+
+    @property
+    def key(self) -> str:
+        return repr(replace(self, via=()))
+
+
+def _request(said: SweepFile, row: Row, column: Column, seed: int) -> _Request:
+    links = {**said.links, **row.links}
+    return _Request(
+        column.setting, column.overlay, row.method, row.options, seed, row.recipe, row.set, links, via=(row.name,)
+    )
+
+
+class _Resolver:
+    """Turns requests into runs; remembers what it resolved, so that a teacher asked for twice is one object."""
+
+    def __init__(self, said: SweepFile, data: Path, cache: Path) -> None:
+        self._path = said.path
+        self._recipes = said.recipes
+        self._set = said.set
+        self._data = data
+        self._cache = cache
+        self._runs: dict[str, Run] = {}
+        self._facts: dict[tuple[str, int | None], tuple[str, str, Facts]] = {}
+        self.resources: dict[str, Resources] = {}
+        self.folders: dict[str, str] = {}
+
+    def run(self, request: _Request, chain: tuple[str, ...] = ()) -> Run:
+        """The run that a request means, with all that it needs."""
+        if request.key in chain:
+            raise ValueError(f"{self._path}: {' -> '.join(request.via)} leads back to itself; name another run")
+        if request.key not in self._runs:
+            self._runs[request.key] = self._resolve(request, (*chain, request.key))
+        return self._runs[request.key]
+
+    def label(self, column: Column) -> str:
+        """How tables print a column: its recipe's label, else data set and model."""
+        laid = [self._recipes.find(name) for name in column.overlay]
+        named = next((recipe.label for recipe in reversed(laid) if recipe.label), "")
+        own = self._recipes.find(column.setting).label
+        dataset, _, model = column.setting.rpartition("/")
+        plain = DATASETS[dataset].label if dataset in DATASETS else Path(dataset.removeprefix(OWN_FOLDER)).name
+        return named or " + ".join((own or f"{plain}, {model}", *column.overlay))
+
+    def _resolve(self, request: _Request, chain: tuple[str, ...]) -> Run:
+        own = (request.recipe,) if request.recipe else ()
+        layers = [self._recipes.find(name) for name in (request.setting, *request.overlay, *own)]
+        with blaming(f"{self._path}: {' -> '.join(request.via)}"):
+            values: dict[str, Any] = {}
+            for layer in layers:
+                values |= layer.values
+            values |= {**self._set, **request.set}
+            if "epochs" not in values:
+                raise ValueError(f"the recipe for {request.setting} does not say how many epochs; add 'epochs:' to it")
+            declared = catalog.declaration(request.method)
+            written = {name: value for layer in layers for name, value in layer.options.get(request.method, {}).items()}
+            options = as_options(catalog.settled(request.method, written | dict(request.options)))
+            dataset, content, facts = self._identified(request.setting, values.get("image_size"))
+        links = {name: self._follow(name, request, chain) for name in declared.given}
+        with blaming(f"{self._path}: {' -> '.join(request.via)}"):
+            about = {"method": request.method, "options": options, "seed": request.seed}
+            where = {"dataset": dataset, "content": content, "model": request.setting.rpartition("/")[2]}
+            run = Run(**about, **where, **values, **links)
+            _check_against(facts, run)
+        self.resources[run.setting] = _resources(layers)
+        return run
+
+    def _follow(self, name: str, request: _Request, chain: tuple[str, ...]) -> Run:
+        """The run that a link means: the same setting and seed, but for what the link says."""
+        place = f"{self._path}: {' -> '.join(request.via)}"
+        if name not in LINKS:
+            raise ValueError(f"{place}: the mixer asks for '{name}'; mixbench can give it: {', '.join(LINKS)}")
+        if name not in request.links:
+            raise ValueError(f"{place} needs a {name}; say which with '{name}:', like {name}: {{method: simple}}")
+        with blaming(f"{place}: {name}"):
+            link = mapping(request.links[name])
+            options = {key: value for key, value in link.items() if key not in LINK_KEYS}
+            method = cast_to(str, "method", link.get("method", request.method))
+            same = method == request.method
+            setting = cast_to(str, "setting", link.get("setting", request.setting))
+            asked = _Request(
+                setting=setting,
+                overlay=request.overlay if setting == request.setting else (),
+                method=method,
+                options={**(request.options if same else {}), **options},
+                seed=cast_to(int, "seed", link.get("seed", request.seed)),
+                recipe=link.get("recipe"),
+                set=changes(link.get("set")),
+                links={**request.links, **{other: link[other] for other in LINKS if other in link}},
+                via=(*request.via, f"{name} {method}"),
+            )
+        return self.run(asked, chain)
+
+    def _identified(self, setting: str, image_size: int | None) -> tuple[str, str, Facts]:
+        """Name of the data set in a run, its content where it is an own folder, and its facts."""
+        dataset, _, model = setting.rpartition("/")
+        if model not in MODELS:
+            raise ValueError(f"setting '{setting}': there is no model '{model}'; there are: {', '.join(MODELS)}")
+        if dataset in DATASETS:
+            if image_size is not None:
+                raise ValueError(f"image_size is for own image folders; the pictures of {dataset} have their own size")
+            return dataset, "", DATASETS[dataset]
+        if not dataset.startswith(OWN_FOLDER):
+            known = ", ".join([*DATASETS, OWN_FOLDER + "PATH"])
+            raise ValueError(f"setting '{setting}': there is no data set '{dataset}'; there are: {known}")
+        if (dataset, image_size) not in self._facts:
+            found = identify(dataset, root=self._data, image_size=image_size, cache=self._cache)
+            path = dataset.removeprefix(OWN_FOLDER)
+            self.folders[found.content.fingerprint] = path
+            named = OWN_FOLDER + Path(path).name
+            self._facts[dataset, image_size] = named, found.content.fingerprint, found.facts
+        return self._facts[dataset, image_size]
+
+
+def _resources(layers: list[Recipe]) -> Resources:
+    said = [layer.evaluate_every for layer in layers if layer.evaluate_every is not None]
+    return Resources(evaluate_every=said[-1]) if said else Resources()
+
+
+def _check_against(facts: Facts, run: Run) -> None:
+    """Refuse what this data set cannot give.
+
+    Raises:
+        ValueError: names the key, its value and what the data set has.
+    """
+    for key, have in (("train_images", facts.train_images), ("test_images", facts.test_images)):
+        asked = getattr(run, key)
+        if asked is not None and asked > have:
+            raise ValueError(f"{key} is {asked}, but {facts.label} has {have}; ask for at most so many")
+    images = run.train_images or facts.train_images
+    if run.batch_size > images:
+        raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
+    if run.mean and len(run.mean) not in (1, facts.channels):
+        raise ValueError(f"mean has {len(run.mean)} numbers, but {facts.label} has {facts.channels} channels")
+    if run.pad_mode == "reflect" and run.pad >= facts.image_size:
+        raise ValueError(f"pad is {run.pad}; reflected, it must be less than the image's {facts.image_size} pixels")

@@ -1,0 +1,203 @@
+"""What is trained: `Run`, one experiment as a value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, get_type_hints
+
+LINKS = ("teacher",)
+"""Fields of a `Run` that are runs themselves: what must have finished before it can start."""
+
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "task": ("classify",),
+        "pad_mode": ("zeros", "reflect"),
+        "schedule": ("step", "cosine", "constant"),
+        "precision": ("float32", "bfloat16"),
+    }
+)
+
+AT_LEAST: Mapping[str, float] = MappingProxyType(
+    {"epochs": 1, "batch_size": 1, "image_size": 1, "train_images": 1, "test_images": 1, "milestones": 1}
+    | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0}
+)
+
+ABOVE: Mapping[str, float] = MappingProxyType({"lr": 0, "lr_drop": 0, "std": 0})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One experiment, completely specified. Equal runs are the same experiment and share one result.
+
+    Whatever can change a number by more than rounding is a field here; how and where a run is computed is not
+    (`mixbench.execution.Execution`). A default never changes: the id hashes only what differs from the defaults.
+    """
+
+    task: str = "classify"
+    method: str
+    options: tuple[tuple[str, Any], ...] = ()  # the mixer's, sorted; those that equal their default are left out
+    dataset: str
+    content: str = ""  # own image folder: the fingerprint of its pictures
+    image_size: int | None = None  # own image folder: the side, in pixels, that its pictures are brought to
+    train_images: int | None = None  # None: all; else so many, drawn per seed, as many of each class
+    test_images: int | None = None  # None: all; else the first so many
+    model: str
+    seed: int = 0
+    pad: int = 4  # pixels added on each side before a crop of the original size is taken; 0: no crop
+    pad_mode: str = "zeros"
+    flip: bool = True
+    mean: tuple[float, ...] = ()  # of the normalisation; (): the data set's own
+    std: tuple[float, ...] = ()
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    milestones: tuple[int, ...] = ()  # step: epochs after which lr is multiplied by lr_drop
+    lr_drop: float = 0.1
+    lr_end: float = 0.0  # where a cosine ends
+    warmup: int = 0  # epochs of linear warm-up
+    precision: str = "float32"
+    teacher: Run | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a value that no experiment can have.
+
+        Raises:
+            ValueError: names the field, the value and what is allowed.
+        """
+        for name in _TYPES:
+            if name not in LINKS:
+                object.__setattr__(self, name, convert(name, getattr(self, name)))
+        if self.milestones and self.schedule != "step":
+            raise ValueError(f"milestones belong to schedule: step, but schedule is {self.schedule}; leave one out")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} numbers and std {len(self.std)}; give one of each per channel")
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup is {self.warmup} of {self.epochs} epochs; it must be shorter than the training")
+
+    @cached_property
+    def id(self) -> str:
+        """Ten hex digits of SHA-256 over the canonical JSON of `to_dict`: the name of this experiment."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder below ``results/runs``: readable, and unique by the id at its end."""
+        task = () if self.task == "classify" else (self.task,)
+        dataset = self.dataset.removeprefix("image_folder:").strip("/").replace("/", "_")
+        return "-".join((self.method, *task, dataset, self.model, f"s{self.seed}", self.id))
+
+    @property
+    def setting(self) -> str:
+        """What is trained on what, ``dataset/model``: the column of a table."""
+        return f"{self.dataset}/{self.model}"
+
+    def needs(self) -> tuple[Run, ...]:
+        """The runs that must have finished first."""
+        return tuple(run for run in (getattr(self, link) for link in LINKS) if run is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; fields at their default are left out, links are nested. `from_dict` is the inverse."""
+        found = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        plain = {name: _plain(value) for name, value, default in found if value != default}
+        return plain | ({"options": {name: _plain(value) for name, value in self.options}} if self.options else {})
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Run:
+        """The run that `to_dict` wrote down.
+
+        Raises:
+            ValueError: a field is unknown here (written by a later version) or has an impossible value.
+        """
+        unknown = sorted(set(plain) - set(_TYPES))
+        if unknown:
+            raise ValueError(f"this version of mixbench knows no field {', '.join(unknown)} of a run; update it")
+        values = {name: cls.from_dict(value) if name in LINKS else value for name, value in plain.items()}
+        if "options" in values:
+            values["options"] = as_options(values["options"])
+        return cls(**values)
+
+
+def as_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """A mixer's options as `Run` holds them: sorted, lists as tuples."""
+    return tuple((name, _frozen(options[name])) for name in sorted(options))
+
+
+def convert(name: str, value: Any) -> Any:
+    """The value of field ``name`` in its declared type and range.
+
+    Raises:
+        ValueError: one sentence with the field, the value shown, and what is allowed.
+    """
+    value = cast_to(_TYPES[name], name, value)
+    for number in value if isinstance(value, tuple) else (value,):
+        if name in CHOICES and number not in CHOICES[name]:
+            raise ValueError(f"{name} is one of {', '.join(CHOICES[name])}, not {number!r}")
+        if name in AT_LEAST and number is not None and number < AT_LEAST[name]:
+            raise ValueError(f"{name} must be {AT_LEAST[name]} or more, not {number}")
+        if name in ABOVE and number <= ABOVE[name]:
+            raise ValueError(f"{name} must be above {ABOVE[name]}, not {number}")
+    return value
+
+
+def cast_to(kind: Any, name: str, value: Any) -> Any:
+    """``value`` as the plain type ``kind`` (int, float, bool, str, a tuple of these, or None where allowed).
+
+    1 and 1.0 must be the same experiment, so a whole number given for a float becomes one.
+
+    Raises:
+        ValueError: one sentence with the name, the value shown, and what is allowed.
+    """
+    if kind == int | None:
+        return None if value is None else cast_to(int, name, value)
+    if kind in (tuple[int, ...], tuple[float, ...]):
+        inner = int if kind == tuple[int, ...] else float
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list of numbers, not {value!r}")
+        return tuple(cast_to(inner, name, item) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind in (int, float, bool, str) and type(value) is not kind:
+        raise ValueError(f"{name} must be {_KINDS[kind]}, not {value!r}{_yaml_hint(kind, value)}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _yaml_hint(kind: Any, value: Any) -> str:
+    """What to write instead, where YAML took a number for text."""
+    try:
+        number = float(value) if kind is float and isinstance(value, str) else None
+    except ValueError:
+        number = None
+    if number is None:
+        return ""
+    mantissa, _, exponent = f"{number:e}".partition("e")
+    mantissa = mantissa.rstrip("0")
+    return f" (to YAML that is text: write {mantissa + '0' if mantissa.endswith('.') else mantissa}e{exponent})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Run):
+        return value.to_dict()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+_TYPES: Mapping[str, Any] = get_type_hints(Run)
