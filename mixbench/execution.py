@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mixbench.data import OWN_FOLDER
+from mixbench.spec import Run
 
 ALWAYS_EVALUATED = 10
 """The last epochs, evaluated whatever `evaluate_every` says: ``report --metric median10`` reads them."""
@@ -16,7 +21,7 @@ class Execution:
         device: as torch names it, ``cpu`` or ``cuda:0``.
         threads: of one run, on the CPU. Two threads sum in another order than one.
         data: the folder that holds the data sets.
-        folder: the place of a run's own image folder; "" for a data set with a name.
+        folders: where own image folders lie, by the fingerprint of their content.
         channels_last: memory layout of images and network. Which is faster differs between processors.
         checkpoint_seconds: the least time between two checkpoints at epoch ends.
         evaluate_every: epochs between two evaluations on the test set.
@@ -25,7 +30,7 @@ class Execution:
     device: str = "cpu"
     threads: int = 1
     data: str = "data"
-    folder: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
     channels_last: bool = True
     checkpoint_seconds: float = 30.0
     evaluate_every: int = 1
@@ -33,3 +38,11 @@ class Execution:
     def evaluates(self, epoch: int, epochs: int) -> bool:
         """Whether the network is evaluated after this epoch, counted from 0."""
         return epoch >= epochs - ALWAYS_EVALUATED or (epoch + 1) % self.evaluate_every == 0
+
+    def bits(self) -> dict[str, Any]:
+        """What of it can change the last bits of a number: kept with the result, and compared in tables."""
+        return {"device": self.device, "threads": self.threads, "channels_last": self.channels_last}
+
+    def source(self, run: Run) -> str:
+        """The run's data set as `mixbench.data` finds it: its name, or ``image_folder:`` and the folder's place."""
+        return f"{OWN_FOLDER}{self.folders[run.content]}" if run.content else run.dataset

@@ -35,6 +35,7 @@ class Resources:
     """How a setting is computed, as its recipe says; no part of any identity."""
 
     evaluate_every: int = 1  # epochs; the last ten are always evaluated
+    checkpoint_seconds: float = 30.0  # the least time between two checkpoints at epoch ends
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mixbench import yamlfile
@@ -18,6 +19,9 @@ FIELDS = tuple(
 )
 """What a recipe, or ``set:``, may say of a run; the rest is what the run is about."""
 
+RESOURCES: Mapping[str, Any] = MappingProxyType({"evaluate_every": int, "checkpoint_seconds": float})
+"""What a recipe may say of how a setting is computed; no part of any identity."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -28,14 +32,14 @@ class Recipe:
         values: of the fields of a `Run`, checked.
         options: of single methods under this protocol, by the method's name.
         label: how a column under this recipe is called; "" leaves it to the data set and the model.
-        evaluate_every: epochs between evaluations; None where it does not say.
+        resources: what it says of how the setting is computed, see `mixbench.grid.Resources`.
     """
 
     name: str
     values: Mapping[str, Any]
     options: Mapping[str, Mapping[str, Any]]
     label: str
-    evaluate_every: int | None
+    resources: Mapping[str, Any]
 
 
 class Recipes:
@@ -75,10 +79,15 @@ def _parse(name: str, written: Any) -> Recipe:
     values = mapping(written)
     options = {method: mapping(value) for method, value in mapping(values.pop("options", {})).items()}
     label = cast_to(str, "label", values.pop("label", ""))
-    every = cast_to(int | None, "evaluate_every", values.pop("evaluate_every", None))
-    if every is not None and every < 1:
-        raise ValueError(f"evaluate_every must be 1 or more, not {every}")
-    return Recipe(name, changes(values, extra=("label", "evaluate_every", "options")), options, label, every)
+    resources = {key: _resource(key, values.pop(key)) for key in RESOURCES if key in values}
+    return Recipe(name, changes(values, extra=("label", "options", *RESOURCES)), options, label, resources)
+
+
+def _resource(key: str, value: Any) -> Any:
+    value = cast_to(RESOURCES[key], key, value)
+    if value < 0 or (key == "evaluate_every" and value < 1):
+        raise ValueError(f"{key} must be {1 if key == 'evaluate_every' else 0} or more, not {value}")
+    return value
 
 
 def changes(written: Any, *, extra: tuple[str, ...] = ()) -> dict[str, Any]:

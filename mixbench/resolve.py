@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mixbench import catalog, sweepfile
-from mixbench.data import DATASETS, Facts, identify
+from mixbench.data import DATASETS, OWN_FOLDER, Facts, identify
 from mixbench.grid import Cell, Resources, Sweep
 from mixbench.nets import MODELS
-from mixbench.recipes import Recipe, blaming, changes, mapping
+from mixbench.recipes import blaming, changes, mapping
 from mixbench.spec import LINKS, Run, as_options, cast_to
 from mixbench.sweepfile import Column, Row, SweepFile
 
 LINK_KEYS = ("setting", "seed", "method", "recipe", "set", *LINKS)
-OWN_FOLDER = "image_folder:"
 
 
 def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
@@ -126,7 +125,9 @@ class _Resolver:
             where = {"dataset": dataset, "content": content, "model": request.setting.rpartition("/")[2]}
             run = Run(**about, **where, **values, **links)
             _check_against(facts, run)
-        self.resources[run.setting] = _resources(layers)
+        self.resources[run.setting] = Resources(
+            **{key: value for one in layers for key, value in one.resources.items()}
+        )
         return run
 
     def _follow(self, name: str, request: _Request, chain: tuple[str, ...]) -> Run:
@@ -174,11 +175,6 @@ class _Resolver:
             named = OWN_FOLDER + Path(path).name
             self._facts[dataset, image_size] = named, found.content.fingerprint, found.facts
         return self._facts[dataset, image_size]
-
-
-def _resources(layers: list[Recipe]) -> Resources:
-    said = [layer.evaluate_every for layer in layers if layer.evaluate_every is not None]
-    return Resources(evaluate_every=said[-1]) if said else Resources()
 
 
 def _check_against(facts: Facts, run: Run) -> None:

@@ -107,10 +107,19 @@ class Store:
         # at the same dead attempt would both win.
         return attempts.claim(folder, newest + 1, execution, tell=self._tell)
 
+    def tidy(self, run: Run) -> None:
+        """Remove what a done run's dead attempts left behind."""
+        if (self.folder(run) / "result.json").exists() and not self.alive(run):
+            attempts.tidy(self.folder(run))
+
     def alive(self, run: Run) -> bool:
         """Whether an attempt at this run may be at work now, here or on another machine."""
         newest = attempts.numbers(self.folder(run))[-1:]
         return bool(newest) and self._pulse.alive(self.folder(run), newest[0])
+
+    def attempted(self, run: Run) -> bool:
+        """Whether anybody ever tried this run here."""
+        return bool(attempts.numbers(self.folder(run)))
 
     def ending(self, run: Run) -> dict[str, Any] | None:
         """How the newest attempt ended; None while it lives, died without a word, or there is none."""

@@ -1,0 +1,183 @@
+"""Draws, and plain functions of them, that mixers share.
+
+Everything random is drawn here first, on the CPU, so that a seed means the same draws on every device; all else takes
+its draws as arguments, so that a published mix can be repeated from its recorded draws. Weights have a column per
+image of a mix, and column 0 weighs the image itself. One row of weights, or one box, holds for the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from scipy import special
+from torch import Tensor
+
+Generator = torch.Generator | None
+"""A CPU generator; None: torch's global one."""
+
+
+# ---- options, checked when a mixer is built
+
+
+def check_alpha(alpha: float) -> float:
+    """``alpha`` itself, the parameter of a Beta or Dirichlet distribution; 0 means that nothing is mixed.
+
+    Raises:
+        ValueError: negative or not finite.
+    """
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"alpha is {alpha}: it must be a finite number, at least 0; take 0 to mix nothing")
+    return alpha
+
+
+def check_prob(prob: float) -> float:
+    """``prob`` itself, the probability that a batch (or an image) is mixed.
+
+    Raises:
+        ValueError: outside [0, 1].
+    """
+    if not 0 <= prob <= 1:
+        raise ValueError(f"prob is {prob}: it must lie between 0 and 1; take 1 to mix every batch")
+    return prob
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> str:
+    """``value`` itself, one of the words that ``option`` may be.
+
+    Raises:
+        ValueError: another word.
+    """
+    if value not in choices:
+        raise ValueError(f"{option} is '{value}': it must be one of {', '.join(choices)}")
+    return value
+
+
+# ---- draws, on the CPU
+
+
+def draw_partners(count: int, k: int, generator: Generator) -> Tensor:
+    """Whom each image of a batch is mixed with: (count, k) int64 indices into the batch.
+
+    Column 0 is the image itself, every other column a random permutation; so an image may meet itself.
+    """
+    permutations = [torch.randperm(count, generator=generator) for _ in range(k - 1)]
+    return torch.stack([torch.arange(count), *permutations], dim=1)
+
+
+def draw_lam(count: int, k: int, alpha: float, generator: Generator) -> Tensor:
+    """Mixing coefficients: (count, k) float32, each row from Dirichlet(alpha), which is Beta(alpha, alpha) at k = 2.
+
+    ``count`` is 1 for a method that draws once per batch. With alpha <= 0 each row is (1, 0, ...): the image itself.
+    """
+    if alpha <= 0:
+        return F.one_hot(torch.zeros(count, dtype=torch.int64), k).float()
+    # torch's own Beta and Dirichlet take no generator: uniform numbers go through the inverse distribution function.
+    if k == 2:
+        uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+        return pair(torch.from_numpy(special.betaincinv(alpha, alpha, uniform.numpy())))
+    uniform = torch.rand(count, k, generator=generator, dtype=torch.float64)
+    gamma = torch.from_numpy(special.gammaincinv(alpha, uniform.numpy()))
+    # At tiny alpha all gammas of a row can underflow to 0; the largest would then dwarf the others: it takes all.
+    winner = F.one_hot(uniform.argmax(1), k).double()
+    gamma = torch.where(gamma.sum(1, keepdim=True) > 0, gamma, winner)
+    return (gamma / gamma.sum(1, keepdim=True)).float()
+
+
+def draw_centres(count: int, height: int, width: int, generator: Generator) -> Tensor:
+    """Centres of ``count`` boxes, (count, 2) int64: row and column of a pixel, each equally likely."""
+    rows = torch.randint(height, (count,), generator=generator)
+    columns = torch.randint(width, (count,), generator=generator)
+    return torch.stack([rows, columns], dim=1)
+
+
+def beside(x: Tensor, *draws: Tensor) -> tuple[Tensor, ...]:
+    """The draws, copied to the device of ``x`` without waiting for it."""
+    return tuple(draw.to(x.device, non_blocking=True) for draw in draws)
+
+
+# ---- functions of draws
+
+
+def pair(share: Tensor) -> Tensor:
+    """The weights of a mix of two, (count, 2) float32, from the image's own share, (count,) in [0, 1]."""
+    return torch.stack([share, 1 - share], dim=1).float()
+
+
+def blend(x: Tensor, partners: Tensor, lam: Tensor) -> Tensor:
+    """Sum of each image and its partners, weighted by ``lam``, in the memory format of ``x``.
+
+    Args:
+        x: (N, ...) images, features or labels.
+        partners: (N, k) indices into the batch, k at least 2; column 0 is the image itself.
+        lam: (N, k), or (1, k) for the whole batch.
+    """
+    columns = lam.view(len(lam), -1, *[1] * (x.ndim - 1)).unbind(1)
+    # One partner after the other: gathering all k at once loses channels_last and takes several times as long.
+    mixed = x[partners[:, -1]].mul_(columns[-1])
+    for column in range(1, len(columns) - 1):
+        mixed.addcmul_(x[partners[:, column]], columns[column])
+    return mixed.addcmul_(x, columns[0])
+
+
+def soft_labels(y: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
+    """Labels of mixed images, (N, G) float32: labels (N, G) weighted as `blend` weighs images; rows sum to 1."""
+    return blend(y.float(), partners, weights)
+
+
+def box_around(lam: Tensor, centres: Tensor, height: int, width: int) -> Tensor:
+    """CutMix's box: a share 1 - lam of the image around a centre, clipped at the border.
+
+    Cut sides are rounded down and then halved, rounded down again, so an odd side loses one pixel, as in the authors'
+    code (clovaai/CutMix-PyTorch, ``train.py``, ``rand_bbox``).
+
+    Args:
+        lam: (count,) share of the image that stays, in [0, 1].
+        centres: (count, 2) int64, row and column.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+
+    Returns:
+        (count, 4) int64 on the CPU: top, left, bottom, right; bottom and right are excluded.
+    """
+    sides = torch.tensor([height, width])
+    half = (sides * (1 - lam.double()).sqrt()[:, None]).long() // 2
+    low = (centres - half).clamp_min(0)
+    high = torch.minimum(centres + half, sides)
+    return torch.cat([low, high], dim=1)
+
+
+def share_outside(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Share of an image that lies outside of each box, (count,) float64: what a clipped box leaves visible."""
+    top, left, bottom, right = boxes.unbind(1)
+    return 1 - ((bottom - top) * (right - left)).double() / (height * width)
+
+
+def paste(x: Tensor, partners: Tensor, boxes: Tensor) -> Tensor:
+    """Each image with a box overwritten by the same place of its partner, every pixel exactly one of the two.
+
+    Args:
+        x: (N, C, H, W).
+        partners: (N, 2) indices into the batch.
+        boxes: (N, 4), or (1, 4) for the whole batch, on the CPU: top, left, bottom, right.
+    """
+    if len(boxes) == 1:
+        top, left, bottom, right = boxes[0].tolist()
+        mixed = x.clone()
+        mixed[:, :, top:bottom, left:right] = x[:, :, top:bottom, left:right][partners[:, 1]]
+        return mixed
+    (boxes,) = beside(x, boxes)
+    # lerp by a weight of 0 or 1 returns one of its ends bit for bit, and is several times faster than torch.where.
+    outside = 1 - _inside(boxes, *x.shape[2:]).to(x.dtype)
+    return x[partners[:, 1]].lerp_(x, outside)
+
+
+def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Which pixels lie in each box, (count, 1, height, width) bool."""
+    top, left, bottom, right = boxes[:, :, None].unbind(1)
+    rows, columns = torch.arange(height, device=boxes.device), torch.arange(width, device=boxes.device)
+    in_rows = (top <= rows) & (rows < bottom)
+    in_columns = (left <= columns) & (columns < right)
+    return (in_rows[:, :, None] & in_columns[:, None, :]).unsqueeze(1)

@@ -1,0 +1,20 @@
+"""Training without mixing: what every other method is compared with."""
+
+from __future__ import annotations
+
+from methods.base import Batch, Mixed, Mixer, Network, register
+
+
+@register("simple")
+class Simple(Mixer):
+    """Leaves images and labels as they are."""
+
+    label = "Simple"
+    source = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, batch: Batch, net: Network) -> Mixed:  # noqa: ARG002
+        """The batch itself."""
+        return Mixed(batch.x, batch.y)

@@ -1,0 +1,5 @@
+"""``python -m mixbench`` is ``mixbench``."""
+
+from mixbench.cli import main
+
+main()

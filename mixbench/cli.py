@@ -1,0 +1,260 @@
+"""The command line: one short function a command. Imports stand inside them, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mixbench.display import Quiet
+    from mixbench.execution import Execution
+    from mixbench.grid import Sweep
+    from mixbench.launch import Plan
+
+DONE, FAILED, BAD_INPUT, DISK, INTERRUPTED = 0, 1, 2, 74, 130
+
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Folder of the data sets."
+)
+results_option = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mixbench")
+def cli() -> None:
+    """Compare sample-mixing augmentations under one protocol, with tables that can be trusted."""
+
+
+@cli.command()
+@click.argument("sweep", type=click.Path(path_type=Path))
+@click.option("--only", metavar="ROW,...", help="Only these rows, and what they need.")
+@click.option("--slots", type=click.IntRange(1), help="Runs at a time.  [default: one per GPU or core]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is a GPU]")
+@click.option(
+    "--layout", type=click.Choice(["channels_last", "contiguous"]), default="channels_last", show_default=True
+)
+@click.option("--retry-failed", is_flag=True, help="Try failed runs again too.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what goes wrong.")
+@data_option
+@results_option
+def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet: bool, **how: Any) -> int:
+    """Have done what a SWEEP still lacks.
+
+    As often as you like: what is done is never done twice, what was stopped goes on where it was.
+    """
+    from mixbench.launch import check_data, launch, plan
+    from mixbench.store import Store
+
+    grid = _sweep(sweep, how["data"], how["results"])
+    if only:
+        grid = grid.only(only.split(","))
+    watcher = _watcher(quiet=True)
+    store = Store(how["results"], tell=watcher.told)
+    planned = plan(grid, store, retry_failed=retry_failed)
+    if not quiet or dry_run:
+        click.echo(planned.sentence())
+    if dry_run:
+        _print_todo(planned.todo)
+        return DONE
+    for one, state in planned.states.items():
+        if state == "done":
+            store.tidy(one)
+    if not planned.todo:
+        if not quiet:
+            click.echo("nothing to do")
+        return _summary(planned, quiet=True)
+    execution = _execution(grid, **how)
+    check_data(planned, store, execution)
+    _check_writable(how["results"])
+    with _watcher(quiet=quiet, total=len(planned.todo)) as watcher:
+        outcome = launch(planned, store, execution, how["slots"], watcher)
+    if outcome.stopped:
+        click.echo("stopped; what was at work is saved, and the same command goes on there", err=True)
+        return INTERRUPTED
+    if outcome.disk_full:
+        click.echo(f"mixbench: the disk of {how['results']} is full or failing; free some and run again", err=True)
+        return DISK
+    return _summary(plan(grid, store), quiet=quiet)
+
+
+@cli.command()
+@click.argument("sweep", type=click.Path(path_type=Path), required=False)
+@click.option("--table", type=click.IntRange(1), help="Short for sweeps/table<N>.yaml.")
+@click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
+@click.option(
+    "--metric",
+    type=click.Choice(["last", "median10", "best"]),
+    default="last",
+    show_default=True,
+    help="The last epoch; the median of the last ten; the best one, which is a choice made on the test set.",
+)
+@data_option
+@results_option
+def report(sweep: Path | None, table: int | None, form: str, metric: str, data: Path, results: Path) -> int:
+    """Print the table of a SWEEP, with what the paper claims beside it."""
+    from analysis.render import csv, markdown
+    from analysis.table import build
+    from mixbench.store import Store
+
+    if (sweep is None) == (table is None):
+        raise click.UsageError("name a sweep file, or a table of the paper with --table N, and not both")
+    path = sweep or Path(f"sweeps/table{table}.yaml")
+    store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
+    grid = build(_sweep(path, data, results), store, metric)
+    if form == "csv":
+        click.echo(csv(grid), nl=False)
+    else:
+        click.echo(markdown(grid, command=_command_for(path, data, results)), nl=False)
+    return DONE
+
+
+@cli.command(name="list")
+def list_() -> int:
+    """Show methods with their options, data sets, models and recipes."""
+    from mixbench import catalog
+    from mixbench.data import DATASETS
+    from mixbench.nets import MODELS
+    from mixbench.recipes import Recipes
+
+    click.echo("methods")
+    for name in catalog.names():
+        declared = catalog.declaration(name)
+        options = ", ".join(f"{option}={default!r}" for option, default in declared.options.items()) or "no options"
+        needs = f"; needs {', '.join(declared.given)}" if declared.given else ""
+        click.echo(f"  {name:<14} {declared.label} ({declared.source}): {options}{needs}")
+    click.echo("data sets")
+    for name, facts in DATASETS.items():
+        counts = f"{facts.train_images:,} + {facts.test_images:,} images, {facts.classes} classes"
+        click.echo(f"  {name:<14} {facts.label}: {counts}, {facts.image_size} pixels")
+    click.echo(f"  {'image_folder:PATH'} your own: train/CLASS/*.png and val/CLASS/*.png")
+    click.echo("models\n  " + ", ".join(MODELS))
+    click.echo("recipes\n  " + ", ".join(Recipes(Path("sweeps/recipes.yaml"), {}).names()))
+    return DONE
+
+
+@cli.command()
+@click.argument("run", metavar="RUN")
+@results_option
+def why(run: str, results: Path) -> int:
+    """Say what a RUN is (an id or its beginning), its state, and how it differs from the nearest finished one."""
+    from mixbench import status
+    from mixbench.store import Store
+
+    store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
+    for line in status.why(status.find(run, store), store):
+        click.echo(line)
+    return DONE
+
+
+def main() -> None:
+    """Run the command line; turn what the user can mend into one sentence and an exit code."""
+    from mixbench.files import DISK_ERRORS, DamagedError
+
+    try:
+        _check_installation()
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; nobody to tell
+        code = DONE
+    except (ValueError, DamagedError) as error:
+        click.echo(f"mixbench: {error}", err=True)
+        code = BAD_INPUT
+    except OSError as error:
+        click.echo(f"mixbench: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        code = DISK if error.errno in DISK_ERRORS else BAD_INPUT
+    sys.exit(code)
+
+
+def _sweep(path: Path, data: Path, results: Path) -> Sweep:
+    from mixbench.resolve import load_sweep
+
+    return load_sweep(path, data=data, results=results)
+
+
+def _execution(grid: Sweep, *, device: str | None, threads: int, layout: str, data: Path, **other: Any) -> Execution:  # noqa: ARG001
+    from mixbench.execution import Execution
+    from mixbench.pool import visible_gpus
+
+    gpus = visible_gpus() if device != "cpu" else []
+    if device == "cuda" and not gpus:
+        raise ValueError("--device cuda: no GPU is visible here; use --device cpu")
+    return Execution(
+        device="cuda" if gpus else "cpu",
+        threads=threads,
+        data=str(data),
+        folders=grid.folders,
+        channels_last=layout == "channels_last",
+    )
+
+
+def _watcher(*, quiet: bool, total: int = 0) -> Quiet:
+    from mixbench.display import Lines, Live, Quiet
+
+    if quiet:
+        return Quiet()
+    return Live(total) if sys.stdout.isatty() else Lines(total)
+
+
+def _print_todo(todo: list[Any]) -> None:
+    for one in todo:
+        click.echo(f"  {one.folder}")
+
+
+def _summary(planned: Plan, *, quiet: bool) -> int:
+    """Say how a sweep stands, run by run where one is not done; 1 where any is not."""
+    missing = [run for run, state in planned.states.items() if state != "done"]
+    if not quiet:
+        click.echo(f"{len(planned.states) - len(missing)} of {len(planned.states)} runs are done")
+    for run in missing:
+        click.echo(f"  {planned.states[run]}: {run.folder}; see `mixbench why {run.id}`", err=True)
+    return FAILED if missing else DONE
+
+
+def _command_for(path: Path, data: Path, results: Path) -> str:
+    """The command that fills a table's gaps."""
+    places = (("--data", data, "data"), ("--results", results, "results"))
+    return " ".join(
+        [f"mixbench run {path}", *(f"{name} {value}" for name, value, usual in places if str(value) != usual)]
+    )
+
+
+def _check_writable(results: Path) -> None:
+    """Refuse a results folder in which nothing can be made, before anything starts."""
+    try:
+        (results / "runs").mkdir(parents=True, exist_ok=True)
+        writable = os.access(results / "runs", os.W_OK)
+    except (FileExistsError, NotADirectoryError, PermissionError):
+        writable = False
+    if not writable:
+        raise ValueError(f"--results {results}: no folder can be written there; name another with --results")
+
+
+def _check_installation() -> None:
+    """`methods` and `analysis` are generic names: refuse another package's, which pip may have put over ours."""
+    home = Path(__file__).resolve().parent.parent
+    for name in ("methods", "analysis"):
+        found = find_spec(name)
+        origin = Path(found.origin).resolve().parent.parent if found and found.origin else None
+        if origin != home:
+            raise ValueError(
+                f"'{name}' at {origin} is not mixbench's; another package of that name is installed here. "
+                "Install mixbench in an environment of its own"
+            )
+
+
+if __name__ == "__main__":
+    main()

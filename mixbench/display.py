@@ -1,0 +1,123 @@
+"""Shows a launcher's work: live lines on a terminal, plain lines in a pipe, nothing but bad news when quiet."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mixbench.spec import Run
+
+BAD = ("failed", "lost", "blocked")
+
+
+class Quiet:
+    """Says what went wrong and what was recovered, on standard error."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        pass
+
+    def started(self, run: Run) -> None:
+        """A run began."""
+
+    def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
+        """A run has done so many steps."""
+
+    def ended(self, run: Run, state: str, text: str) -> None:
+        """A run ended."""
+        if state in BAD:
+            self.console.print(f"{state}: {run.folder}: {text}")
+
+    def told(self, sentence: str) -> None:
+        """Something was recovered."""
+        self.console.print(sentence)
+
+
+class Lines(Quiet):
+    """One line for each run that ends, with how many there are, and the time left as far as it can be told."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self.console = Console(highlight=False, soft_wrap=True, markup=False)
+        self._total = total
+        self._ended = 0
+        self._begun = time.monotonic()
+        self._rates: dict[Run, float] = {}
+
+    def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
+        """Keep the rate for the line that ends the run."""
+        if images_per_second is not None:
+            self._rates[run] = images_per_second
+
+    def ended(self, run: Run, state: str, text: str) -> None:
+        """A run ended, or is waited for."""
+        if state == "elsewhere":
+            self.console.print(f"{run.folder} {text}")
+            return
+        self._ended += 1
+        rate = f", {self._rates[run]:,.0f} images/s" if run in self._rates else ""
+        why = f": {text}" if text else ""
+        self.console.print(f"[{self._ended}/{self._total}] {run.folder} {state}{why}{rate}{self._left()}")
+
+    def _left(self) -> str:
+        seconds = (time.monotonic() - self._begun) / self._ended * (self._total - self._ended)
+        return f", about {duration(seconds)} left" if self._ended < self._total else ""
+
+
+class Live(Lines):
+    """A bar for the whole and one for each run at work."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        self._progress = Progress(*columns, console=self.console, transient=True)
+        self._all = self._progress.add_task("all runs", total=total, rate="")
+        self._bars: dict[Run, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        self._progress.stop()
+
+    def started(self, run: Run) -> None:
+        """Give the run a bar."""
+        self._bars[run] = self._progress.add_task(run.folder, total=None, rate="")
+
+    def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
+        """Move its bar."""
+        super().moved(run, steps, of, images_per_second)
+        rate = f"{images_per_second:,.0f} images/s" if images_per_second else ""
+        self._progress.update(self._bars[run], completed=steps, total=of, rate=rate)
+
+    def ended(self, run: Run, state: str, text: str) -> None:
+        """Replace its bar by a line."""
+        if run in self._bars:
+            self._progress.remove_task(self._bars.pop(run))
+        super().ended(run, state, text)
+        self._progress.update(self._all, completed=self._ended)
+
+    def _left(self) -> str:
+        return ""  # the bar of the whole shows it
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,116 @@
+"""From a sweep to work: `plan` says what is done, in flight and to do; `launch` has the rest done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from mixbench import pool
+from mixbench.data import identify
+from mixbench.execution import Execution
+from mixbench.grid import Sweep
+from mixbench.pool import Outcome, Watcher
+from mixbench.spec import Run
+from mixbench.status import state_of
+from mixbench.store import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep needs.
+
+    Attributes:
+        sweep: the sweep.
+        stages: all its runs, each behind what it needs.
+        states: of each run, see `mixbench.status.state_of`.
+        todo: what to execute, in this order.
+    """
+
+    sweep: Sweep
+    stages: list[list[Run]]
+    states: dict[Run, str]
+    todo: list[Run]
+
+    def sentence(self) -> str:
+        """``94 runs in 2 stages: 61 done, 3 running, 30 to do``."""
+        counts = Counter(self.states.values())
+        running = counts["running"]
+        parts = [f"{counts['done']} done", *([f"{running} running"] if running else ())]
+        kept = sum(state == "failed" and run not in self.todo for run, state in self.states.items())
+        parts += [f"{kept} failed"] if kept else []
+        again = sum(self.states[run] == "done" for run in self.todo)
+        parts += [f"{len(self.todo) - running} to do"] + ([f"{again} of them for their weights only"] if again else [])
+        stages = f"{len(self.stages)} stage{'s' if len(self.stages) != 1 else ''}"
+        return f"{len(self.states)} runs in {stages}: {', '.join(parts)}"
+
+
+def plan(sweep: Sweep, store: Store, *, retry_failed: bool = False) -> Plan:
+    """What there is to do for a sweep, judged by the results that are there.
+
+    A run that failed is not tried again unless asked for, or if only the disk was at fault.
+
+    Raises:
+        mixbench.store.StaleResultError: a result was made with other defaults than the code has now.
+    """
+    stages = sweep.stages()
+    states = {run: state_of(run, store) for stage in stages for run in stage}
+
+    def is_to_do(run: Run) -> bool:
+        if states[run] == "failed":
+            end = store.ending(run) or {}
+            return retry_failed or end.get("retryable", False)
+        return states[run] != "done"
+
+    wanted = {run for run in states if is_to_do(run)}
+    for stage in reversed(stages):  # a needed run of which only the numbers are here is trained again
+        for run in stage:
+            if run in wanted:
+                wanted |= {need for need in run.needs() if states[need] == "done" and not store.weights(need)}
+    return Plan(sweep, stages, states, [run for stage in stages for run in stage if run in wanted])
+
+
+def check_data(planned: Plan, store: Store, execution: Execution) -> None:
+    """Make sure, before anything starts, that the data are there and are those that finished runs saw.
+
+    Raises:
+        mixbench.data.DataError: data are missing or damaged.
+        ValueError: finished runs saw another content, or a batch is larger than what is at hand.
+    """
+    found = {}
+    for run in planned.states:
+        name = execution.source(run)
+        if (name, run.image_size) not in found:
+            found[name, run.image_size] = identify(
+                name, root=Path(execution.data), image_size=run.image_size, cache=store.root / "contents.json"
+            )
+        at_hand = found[name, run.image_size]
+        result = store.result(run) if planned.states[run] == "done" else None
+        if result is not None and result.content != at_hand.content.fingerprint:
+            raise ValueError(
+                f"{run.folder} was trained on other data (fingerprint {result.content}) than {execution.data} holds "
+                f"now ({at_hand.content.fingerprint}); put those back, or choose another --results folder"
+            )
+        images = run.train_images or at_hand.facts.train_images
+        if run.batch_size > images or images > at_hand.facts.train_images:
+            raise ValueError(
+                f"{run.folder} asks for batches of {run.batch_size} out of {images} training images, but "
+                f"{execution.data} holds {at_hand.facts.train_images} of {at_hand.facts.label}"
+            )
+
+
+def launch(planned: Plan, store: Store, execution: Execution, slots: int | None, watcher: Watcher) -> Outcome:
+    """Execute what a plan has to do, on this machine."""
+    environments = pool.environments(execution.device, slots, execution.threads)
+    worker = pool.Pool(store, execution_of(planned.sweep, execution), watcher, environments)
+    return worker.work(planned.todo)
+
+
+def execution_of(sweep: Sweep, execution: Execution) -> Callable[[Run], Execution]:
+    """How each run of a sweep is computed: as asked, with what its setting's recipe says of resources."""
+
+    def chosen(run: Run) -> Execution:
+        return replace(execution, **asdict(sweep.resources[run.setting]))
+
+    return chosen

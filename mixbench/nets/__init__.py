@@ -1,0 +1,49 @@
+"""The names of all networks. Only `build` imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODELS: Mapping[str, str] = {
+    "tiny": "mixbench.nets.tiny",
+    "resnet8": "mixbench.nets.resnet",
+    "resnet20": "mixbench.nets.resnet",
+    "resnet18": "mixbench.nets.resnet",
+}
+"""Each network's name, which is also that of the function that makes it, and the module of that function."""
+
+
+def build(
+    name: str,
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> nn.Module:
+    """A network, a `methods.base.Network`, with first weights from torch's global generator.
+
+    Args:
+        name: one of `MODELS`.
+        classes: number of logits.
+        channels: of the images.
+        image_size: their side in pixels.
+        mean: of each channel, or one number for all, of pixels in [0, 1].
+        std: likewise.
+
+    Raises:
+        ValueError: there is no such network, or the images are too small for it.
+    """
+    if name not in MODELS:
+        raise ValueError(f"there is no model '{name}'; there are: {', '.join(MODELS)}")
+    from mixbench.nets.base import Problem
+
+    make = getattr(import_module(MODELS[name]), name)
+    problem = Problem(classes=classes, channels=channels, image_size=image_size, mean=mean, std=std)
+    return cast("nn.Module", make(problem))

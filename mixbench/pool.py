@@ -1,0 +1,271 @@
+"""The local queue: one worker process per slot takes one run after another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any, Protocol
+
+from mixbench.execution import Execution
+from mixbench.files import DamagedError
+from mixbench.spec import Run
+from mixbench.store import Store
+
+POLL_SECONDS = 0.5
+SAVE_SECONDS = 60.0
+"""How long a stopped run may take to save before it is killed."""
+
+
+class Watcher(Protocol):
+    """Is shown what happens."""
+
+    def started(self, run: Run) -> None:
+        """A run began."""
+
+    def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
+        """A run has done so many steps."""
+
+    def ended(self, run: Run, state: str, text: str) -> None:
+        """A run ended: done, elsewhere, stopped, failed, lost, blocked; ``text`` says why."""
+
+    def told(self, sentence: str) -> None:
+        """Something was recovered, or is worth knowing."""
+
+
+@dataclass
+class Outcome:
+    """What became of the runs that were to do, by state."""
+
+    done: list[Run] = field(default_factory=list)
+    failed: dict[Run, str] = field(default_factory=dict)
+    stopped: bool = False
+    disk_full: bool = False
+
+
+@dataclass
+class _Slot:
+    """One worker process, and the run it is at."""
+
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    events: IO[bytes] | None = None
+    heard: bytes = b""
+    run: Run | None = None
+
+
+class Pool:
+    """Works off runs on this machine. Several launchers may work on the same runs: each is trained once."""
+
+    def __init__(
+        self,
+        store: Store,
+        execution_of: Callable[[Run], Execution],
+        watcher: Watcher,
+        environments: Sequence[Mapping[str, str]],
+    ) -> None:
+        """One slot per environment, which says what is the slot's own: its GPU, its number of threads."""
+        self._store = store
+        self._execution_of = execution_of
+        self._watcher = watcher
+        self._slots = [_Slot(environment) for environment in environments]
+        self._waiting: list[Run] = []
+        self._elsewhere: list[Run] = []
+        self._unsettled: set[str] = set()
+        self._outcome = Outcome()
+        self._interrupts = 0
+        self._asked_at = 0.0
+        self._selector = selectors.DefaultSelector()
+
+    def work(self, runs: Sequence[Run]) -> Outcome:
+        """Execute these runs, each as soon as what it needs is done; returns when none is left or a stop was asked."""
+        self._waiting = list(runs)
+        self._unsettled = {run.id for run in runs}
+        before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while self._busy() or (not self._interrupts and (self._waiting or self._elsewhere)):
+                self._look_elsewhere()
+                self._hand_out()
+                for key, _ in self._selector.select(timeout=POLL_SECONDS):
+                    self._listen(key.data)
+                self._press_on_stopping()
+        finally:
+            for slot in self._slots:
+                self._close(slot)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._outcome.stopped = bool(self._interrupts)
+        return self._outcome
+
+    def _busy(self) -> bool:
+        return any(slot.run for slot in self._slots)
+
+    def _is_ready(self, run: Run) -> bool:
+        """Whether nothing that a run needs is still to come."""
+        return all(need.id not in self._unsettled for need in run.needs())
+
+    def _hand_out(self) -> None:
+        """Give idle slots the first waiting runs whose needs are done; drop those whose needs have failed."""
+        for slot in self._slots:
+            if self._interrupts or slot.run:
+                continue
+            self._drop_blocked()
+            ready = next((run for run in self._waiting if self._is_ready(run)), None)
+            if ready is None:
+                return
+            self._waiting.remove(ready)
+            self._start(slot, ready)
+
+    def _drop_blocked(self) -> None:
+        for run in list(self._waiting) if self._outcome.failed else ():
+            failed = [need.folder for need in run.needs() if need in self._outcome.failed]
+            if failed:
+                self._waiting.remove(run)
+                self._settle(run, "blocked", f"needs {failed[0]}, which failed")
+
+    def _start(self, slot: _Slot, run: Run) -> None:
+        if slot.process is None:
+            slot.process = subprocess.Popen(
+                [sys.executable, "-m", "mixbench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env={**os.environ, **slot.environment},
+                start_new_session=True,  # Ctrl-C reaches the launcher alone, which then asks
+            )
+            slot.events, slot.heard = slot.process.stdout, b""
+            self._selector.register(slot.process.stdout, selectors.EVENT_READ, slot)
+        job = {"run": run.to_dict(), "execution": asdict(self._execution_of(run)), "results": str(self._store.root)}
+        slot.run = run
+        if slot.process.stdin is not None:
+            slot.process.stdin.write(json.dumps(job).encode() + b"\n")
+
+    def _listen(self, slot: _Slot) -> None:
+        """Read what a worker has told so far; whole lines are events."""
+        heard = os.read(slot.events.fileno(), 1 << 16) if slot.events else b""
+        if not heard:
+            self._bury(slot)
+            return
+        *lines, slot.heard = (slot.heard + heard).split(b"\n")
+        for line in lines:
+            self._take(slot, json.loads(line))
+
+    def _take(self, slot: _Slot, event: Mapping[str, Any]) -> None:
+        if event["event"] == "told":
+            self._watcher.told(event["sentence"])
+        elif slot.run is None:
+            return
+        elif event["event"] == "started":
+            self._watcher.started(slot.run)
+        elif event["event"] == "progress":
+            self._watcher.moved(slot.run, event["steps"], event["of"], event.get("images_per_second"))
+        else:
+            run, slot.run = slot.run, None
+            self._outcome.disk_full |= event.get("disk", False)
+            self._settle(run, event["state"], event.get("text", ""))
+
+    def _settle(self, run: Run, state: str, text: str) -> None:
+        """Note how a run ended. One that is at work elsewhere is waited for, unless it proves done."""
+        if state == "stopped" and not self._interrupts:  # nobody here asked: another launcher took it over
+            state = "elsewhere"
+        if state == "elsewhere" and self._is_done(run):
+            state, text = "done", "by another process"
+        if state == "elsewhere":
+            self._elsewhere.append(run)
+            self._watcher.ended(run, state, "is being computed by another process; waiting for it")
+            return
+        self._unsettled.discard(run.id)
+        if state == "done":
+            self._outcome.done.append(run)
+        elif state != "stopped":
+            self._outcome.failed[run] = text
+        self._watcher.ended(run, state, text)
+
+    def _look_elsewhere(self) -> None:
+        """Take back runs whose process elsewhere has ended, one way or the other."""
+        for run in list(self._elsewhere):
+            if self._is_done(run):
+                self._elsewhere.remove(run)
+                self._settle(run, "elsewhere", "")
+            elif not self._store.alive(run):
+                self._elsewhere.remove(run)
+                self._waiting.insert(0, run)
+
+    def _is_done(self, run: Run) -> bool:
+        try:
+            return self._store.result(run) is not None and self._store.weights(run) is not None
+        except DamagedError:
+            return False
+
+    def _bury(self, slot: _Slot) -> None:
+        """A worker died by itself: that costs the run it was at, and the slot gets a new one."""
+        run, slot.run = slot.run, None
+        code = self._close(slot)
+        if run is not None:
+            cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            state = "stopped" if self._interrupts else "lost"
+            if self._is_done(run):  # it died between its result and the tidying up
+                self._store.tidy(run)
+                state = "done"
+            self._settle(run, state, f"its process died ({cause}); the next run goes on from its last checkpoint")
+
+    def _close(self, slot: _Slot) -> int:
+        """End a slot's process; its exit code."""
+        process, slot.process = slot.process, None
+        if process is None:
+            return 0
+        if slot.events is not None:
+            self._selector.unregister(slot.events)
+            slot.events.close()
+        with contextlib.suppress(BrokenPipeError):
+            if process.stdin is not None:
+                process.stdin.close()
+        try:
+            return process.wait(timeout=SAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def _hear(self, number: int, frame: object) -> None:  # noqa: ARG002
+        """Once: ask the workers to save and stop. Twice: kill them."""
+        self._interrupts += 1
+        if self._interrupts == 1:
+            self._asked_at = time.monotonic()
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
+
+    def _press_on_stopping(self) -> None:
+        if self._interrupts == 1 and time.monotonic() - self._asked_at > SAVE_SECONDS:
+            self._hear(signal.SIGTERM, None)
+
+
+def environments(device: str, slots: int | None, threads: int) -> list[dict[str, str]]:
+    """What is each slot's own: a GPU by turns, or on the CPU a core with its number of threads.
+
+    By default there is one slot per GPU, and on the CPU as many as cores / threads.
+    """
+    own = {"OMP_NUM_THREADS": str(threads)}
+    if not device.startswith("cuda"):
+        return [own] * (slots or max(1, len(os.sched_getaffinity(0)) // threads))
+    gpus = visible_gpus()
+    return [own | {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(slots or len(gpus))]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no driver."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]

@@ -1,0 +1,118 @@
+"""The state of a run, derived from its files and never stored; and `why`, what a run is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from mixbench.files import DamagedError
+from mixbench.spec import LINKS, Run
+from mixbench.store import Result, StaleResultError, Store
+
+
+def state_of(run: Run, store: Store) -> str:
+    """One of: done, running, failed, stopped, lost (its process died without a word), new.
+
+    Raises:
+        StaleResultError: it was made with other defaults than the code has now.
+    """
+    try:
+        if store.result(run) is not None:
+            return "done"
+    except DamagedError:
+        pass  # the next attempt sets the file aside, and publishes or computes it again
+    if store.alive(run):
+        return "running"
+    end = store.ending(run)
+    if end is not None and end["state"] in ("stopped", "failed"):
+        return str(end["state"])
+    return "lost" if store.attempted(run) else "new"
+
+
+def find(beginning: str, store: Store) -> Run:
+    """The one run whose id, or folder's name, begins so.
+
+    Raises:
+        ValueError: none or several do.
+    """
+    found = [run for run in store.known() if run.id.startswith(beginning) or run.folder.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ValueError(f"no run in {store.root} begins with '{beginning}'; look into {store.root}/runs")
+    few = ", ".join(run.folder for run in found[:5])
+    raise ValueError(f"{len(found)} runs in {store.root} begin with '{beginning}': {few}; say more of it")
+
+
+def why(run: Run, store: Store) -> Iterator[str]:
+    """What a run is, line by line: its state, what was asked for, what came out, and the nearest finished run."""
+    yield f"{run.folder}: {_state(run, store)}"
+    yield ""
+    yield "asked for (what differs from the defaults):"
+    for name, value in run.to_dict().items():
+        yield f"  {name}: {getattr(run, name).folder if name in LINKS else value}"
+    end = store.ending(run)
+    if end is not None and end["state"] == "failed":
+        yield f"\nfailed with {end['type']}: {end['text']}"
+    result = _result(run, store)
+    if result is not None:
+        yield "\ncame out:"
+        yield from _came_out(result)
+    yield ""
+    yield from _nearest(run, store)
+
+
+def _state(run: Run, store: Store) -> str:
+    try:
+        return state_of(run, store)
+    except StaleResultError as error:
+        return f"stale: {error}"
+
+
+def _result(run: Run, store: Store) -> Result | None:
+    try:
+        return store.result(run)
+    except (StaleResultError, DamagedError):
+        return None
+
+
+def _came_out(result: Result) -> Iterator[str]:
+    yield "  " + ", ".join(f"{name} {value:.2f}" for name, value in result.metrics.items())
+    release = "the official release" if result.official else "not the official release"
+    yield f"  on data {result.content} ({release}), in {result.seconds:.1f} s, attempt {result.attempt}"
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    yield f"  commit {result.commit}, {versions}, on {result.device}"
+    yield "  " + ", ".join(f"{name} {value}" for name, value in result.execution.items())
+
+
+def _nearest(run: Run, store: Store) -> Iterator[str]:
+    """The finished run that differs in the fewest fields, and the fields."""
+    others = [other for other in store.known() if other != run and _result(other, store) is not None]
+    if not others:
+        yield "no other run has finished here"
+        return
+    nearest = min(others, key=lambda other: (len(differences(run, other)), other.folder))
+    yield f"nearest finished run: {nearest.folder}; it differs in"
+    for name, (here, there) in differences(run, nearest).items():
+        yield f"  {name}: {here} here, {there} there"
+
+
+def differences(one: Run, other: Run) -> dict[str, tuple[object, object]]:
+    """Fields in which two runs differ, with both values; options one by one, links by their fields."""
+    found: dict[str, tuple[object, object]] = {}
+    for field in fields(Run):
+        here, there = getattr(one, field.name), getattr(other, field.name)
+        if here == there:
+            continue
+        if field.name == "options":
+            mine, theirs = dict(here), dict(there)
+            for option in sorted({*mine, *theirs}):
+                if mine.get(option) != theirs.get(option):
+                    found[option] = mine.get(option, "its default"), theirs.get(option, "its default")
+        elif field.name in LINKS and here is not None and there is not None:
+            found |= {f"{field.name}'s {name}": pair for name, pair in differences(here, there).items()}
+        elif field.name in LINKS:
+            found[field.name] = here.folder if here else "none", there.folder if there else "none"
+        else:
+            found[field.name] = here, there
+    return found

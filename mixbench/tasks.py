@@ -1,0 +1,208 @@
+"""What is learned from a batch: `Task`, and `Classify`, training a network on mixed images."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import methods
+from methods import Batch, Mixed, Network
+from mixbench import nets
+from mixbench.data import DATASETS, Content
+from mixbench.data.read import Pictures, look, read
+from mixbench.data.resident import Resident, stratified_subset
+from mixbench.execution import Execution
+from mixbench.spec import LINKS, Run
+from mixbench.streams import Streams
+
+Weights = Callable[[Run], bytes]
+"""Fetches what a finished run learned, as its task's `Task.weights` made it."""
+
+
+TEST_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a network does on the test set.
+
+    Attributes:
+        metrics: ``top1`` and ``top5`` in percent, ``test_loss`` in nats.
+        predictions: per test image, in order: the five most probable ``classes`` and their ``log_probabilities``.
+    """
+
+    metrics: Mapping[str, float]
+    predictions: Mapping[str, Any]
+
+
+class Task(Protocol):
+    """What the loop trains.
+
+    Attributes:
+        trainable: what the optimiser updates and the checkpoint keeps.
+        steps: of an epoch.
+        content: fingerprint of the data.
+        official: whether the data are the official release.
+    """
+
+    trainable: nn.Module
+    steps: int
+    content: str
+    official: bool
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 0, on the device; without the first ``skip``."""
+        ...
+
+    def prepare(self, batch: Batch) -> Any:
+        """What is made of a batch before the network's step: mixing, a teacher's answers."""
+        ...
+
+    def loss(self, prepared: Any) -> Tensor:
+        """The network's step: a scalar to minimise."""
+        ...
+
+    def evaluate(self) -> Evaluation:
+        """Metrics and predictions on the test set."""
+        ...
+
+    def weights(self) -> bytes:
+        """What was learned, for runs that need this one."""
+        ...
+
+
+class Classify:
+    """Train a network to classify, on images that the run's method mixes (tables 1, 2, 5, 6, 8, 9 and 10)."""
+
+    def __init__(self, run: Run, streams: Streams, execution: Execution, weights: Weights) -> None:
+        pictures, content = load(run, execution)
+        self.content, self.official = content.fingerprint, content.official
+        with streams.initialising():
+            self.net = network(run, execution)
+        self.trainable = self.net
+        given = {link: _frozen(need, execution, weights) for link in LINKS if (need := getattr(run, link))}
+        self.mixer = methods.build(run.method, dict(run.options), given).to(execution.device)
+        self.mixer.generator = streams.mix
+        chosen = None
+        if run.train_images is not None:
+            chosen = stratified_subset(pictures.train_y, run.train_images, streams.generator("subset"))
+        place = {"device": torch.device(execution.device), "channels_last": execution.channels_last}
+        views = {"pad": run.pad, "pad_mode": run.pad_mode, "flip": run.flip}
+        whole = {"pad": 0, "pad_mode": run.pad_mode, "flip": False}
+        x, y, test = pictures.train_x, pictures.train_y, slice(run.test_images)
+        self._train = Resident(x, y, classes=pictures.classes, subset=chosen, **views, **place)
+        self._test = Resident(pictures.test_x[test], pictures.test_y[test], classes=pictures.classes, **whole, **place)
+        self._streams = streams
+        self._batch_size = run.batch_size
+        self.steps = self._train.steps(run.batch_size)
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+        """The batches of an epoch, in the order and views that the run's seed draws for it."""
+        return self._train.epoch(self._streams, epoch, self._batch_size, skip=skip)
+
+    def prepare(self, batch: Batch) -> Mixed:
+        """Mix the batch."""
+        with torch.no_grad():
+            return self.mixer(batch, cast("Network", self.net))
+
+    def loss(self, prepared: Mixed) -> Tensor:
+        """Cross-entropy of the network's answers with the mixed labels, or what the method makes of it."""
+        return prepared.loss(prepared.logits(self.net).float(), cross_entropy)
+
+    @torch.no_grad()
+    def evaluate(self) -> Evaluation:
+        """Top-1, top-5 and loss on the test images, un-augmented, in the run's precision."""
+        self.net.eval()
+        answers = [(self.net(batch.x).float().log_softmax(1), batch.y) for batch in self._test.test_batches(TEST_BATCH)]
+        self.net.train()
+        log_probabilities = torch.cat([one for one, _ in answers])
+        labels = torch.cat([y for _, y in answers]).argmax(1)
+        return scored(log_probabilities, labels)
+
+    def weights(self) -> bytes:
+        """The network's state."""
+        return as_bytes(self.net.state_dict())
+
+
+TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType({"classify": Classify})
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy in nats of (M, G) logits with (M, G) soft labels, one per image: (M,)."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def scored(log_probabilities: Tensor, labels: Tensor) -> Evaluation:
+    """Metrics and predictions from (N, G) log-probabilities and (N,) labels. Waits for the device, once."""
+    best = log_probabilities.topk(min(5, log_probabilities.shape[1]), dim=1)
+    hits = best.indices == labels[:, None]
+    losses = -log_probabilities.gather(1, labels[:, None])
+    sums = torch.stack([hits[:, 0].sum(), hits.sum(), losses.sum()]).double().cpu().tolist()
+    top1, top5, loss = (value / len(labels) for value in sums)
+    predictions = {"classes": best.indices.short().cpu().numpy(), "log_probabilities": best.values.cpu().numpy()}
+    return Evaluation({"top1": 100 * top1, "top5": 100 * top5, "test_loss": loss}, predictions)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(dataset: str, root: str, image_size: int | None) -> tuple[Pictures, Content]:
+    pictures = read(dataset, root=Path(root), image_size=image_size)
+    return pictures, look(dataset, root=Path(root))
+
+
+def load(run: Run, execution: Execution) -> tuple[Pictures, Content]:
+    """The pictures that a run is about, and what is known of them; read once per process.
+
+    Raises:
+        mixbench.data.DataError: data are missing or damaged.
+        ValueError: the own image folder has changed since the sweep was planned.
+    """
+    source = execution.source(run)
+    pictures, content = _load(source, execution.data, run.image_size)
+    if run.content and content.fingerprint != run.content:
+        raise ValueError(f"{source} has changed since the sweep was planned; start the sweep again")
+    return pictures, content
+
+
+def network(run: Run, execution: Execution) -> nn.Module:
+    """The run's network, freshly initialised, on its device and in its memory layout."""
+    facts = DATASETS[run.dataset]
+    shape = {"classes": facts.classes, "channels": facts.channels, "image_size": facts.image_size}
+    normalisation = {"mean": run.mean or facts.mean, "std": run.std or facts.std}
+    net = nets.build(run.model, **shape, **normalisation).to(execution.device)
+    return net.to(memory_format=torch.channels_last) if execution.channels_last else net
+
+
+def _frozen(run: Run, execution: Execution, weights: Weights) -> nn.Module:
+    """The network that another run learned."""
+    net = network(run, execution)
+    net.load_state_dict(from_bytes(weights(run), execution.device))
+    return net
+
+
+def as_bytes(state: Any) -> bytes:
+    """A state of tensors and plain values as bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes, device: str) -> Any:
+    """The state that `as_bytes` wrote; nothing but tensors and plain values is read."""
+    return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+
+
+def arrays(predictions: Mapping[str, Any]) -> bytes:
+    """Predictions as an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **predictions)
+    return buffer.getvalue()

@@ -1,0 +1,180 @@
+"""The loop: one for every task and every method. It never waits for the device but once an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixbench.attempts import Attempt
+from mixbench.execution import Execution
+from mixbench.spec import Run
+from mixbench.streams import Streams
+from mixbench.tasks import TASKS, Evaluation, Task, Weights, as_bytes, from_bytes
+
+Progress = Callable[[int, int], None]
+"""Told after every step: steps done, and steps in all."""
+
+
+class DivergedError(ArithmeticError):
+    """The loss is no finite number any more."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training a run gave.
+
+    Attributes:
+        evaluation: of the last epoch.
+        curve: epoch, training loss and, where it was evaluated, metrics; one entry an epoch.
+        weights: what was learned, for runs that need this one.
+        content, official: fingerprint of the data, and whether they are the official release.
+    """
+
+    evaluation: Evaluation
+    curve: list[dict[str, float]]
+    weights: bytes
+    content: str
+    official: bool
+
+
+def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, progress: Progress) -> Trained:
+    """Train a run; go on from the newest valid checkpoint of any of its attempts.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite; names epoch and step.
+        mixbench.attempts.StoppedError, mixbench.attempts.FencedError: as `Attempt.save`.
+        ValueError: the data at hand are not those that the run was begun on.
+    """
+    streams = Streams(run.seed)
+    task = TASKS[run.task](run, streams, execution, weights)
+    step = Step(run, task)
+    state = State.restored(attempt, task, step, streams, execution)
+    evaluation: Evaluation | None = None
+    for epoch in range(state.epoch, run.epochs):
+        task.trainable.train()
+        for batch in task.batches(epoch, skip=state.step):
+            state.add(step(task.prepare(batch), lr_at(run, epoch + state.step / task.steps)))
+            progress(epoch * task.steps + state.step, run.epochs * task.steps)
+            if attempt.due(epoch_over=False):
+                attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
+        evaluation = task.evaluate() if execution.evaluates(epoch, run.epochs) else None
+        attempt.log(**state.close_epoch(evaluation.metrics if evaluation else {}))
+        if attempt.due(epoch_over=True):
+            attempt.save((epoch + 1) * task.steps, state.encoded(task, step, streams))
+    return Trained(evaluation or task.evaluate(), state.curve, task.weights(), task.content, task.official)
+
+
+def lr_at(run: Run, epoch: float) -> float:
+    """The learning rate at a moment, in epochs from the start (3.5: half-way through the fourth).
+
+    The warm-up rises linearly to ``lr`` over its epochs; the cosine then falls to ``lr_end`` over the rest.
+    A milestone m takes effect with the first step of epoch m, counted from 0.
+    """
+    if epoch < run.warmup:
+        return run.lr * epoch / run.warmup
+    if run.schedule == "step":
+        return run.lr * run.lr_drop ** sum(epoch >= milestone for milestone in run.milestones)
+    if run.schedule == "cosine":
+        done = (epoch - run.warmup) / (run.epochs - run.warmup)
+        return run.lr_end + (run.lr - run.lr_end) * (1 + math.cos(math.pi * done)) / 2
+    return run.lr
+
+
+class Step:
+    """One update of what a task trains: forward, backward, SGD."""
+
+    def __init__(self, run: Run, task: Task) -> None:
+        self._task = task
+        self.optimiser = torch.optim.SGD(
+            task.trainable.parameters(),
+            lr=run.lr,
+            momentum=run.momentum,
+            nesterov=run.nesterov,
+            weight_decay=run.weight_decay,
+            fused=True,
+        )
+
+    def __call__(self, prepared: Any, lr: float) -> Tensor:
+        """Update once at this learning rate; the loss before the update, a scalar on the device."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        loss = self._task.loss(prepared)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach()
+
+
+@dataclass
+class State:
+    """Where a training stands.
+
+    Attributes:
+        epoch: finished epochs.
+        step: finished steps of the running epoch.
+        losses: (steps of an epoch,) on the device; filled as they come, read once the epoch is over.
+        curve: what each finished epoch gave.
+    """
+
+    losses: Tensor
+    epoch: int = 0
+    step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def restored(cls, attempt: Attempt, task: Task, step: Step, streams: Streams, execution: Execution) -> State:
+        """The newest saved state, put back into task, optimiser and streams; a fresh one where there is none."""
+        state = cls(torch.zeros(task.steps, device=execution.device))
+        for data in attempt.saved():
+            saved = from_bytes(data, execution.device)
+            if saved["content"] != task.content:
+                raise ValueError(
+                    f"this run was begun on data with fingerprint {saved['content']}, but those at hand have "
+                    f"{task.content}; put the first ones back, or use another results folder"
+                )
+            task.trainable.load_state_dict(saved["trainable"])
+            step.optimiser.load_state_dict(saved["optimiser"])
+            streams.load_state_dict(saved["streams"])
+            state.epoch, state.step, state.curve = saved["epoch"], saved["step"], saved["curve"]
+            state.losses[: state.step] = saved["losses"]
+            break
+        return state
+
+    def add(self, loss: Tensor) -> None:
+        """One step is done; its loss stays on the device."""
+        self.losses[self.step] = loss
+        self.step += 1
+
+    def close_epoch(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The epoch is over: its entry of the curve. This reads the losses, the one wait of an epoch.
+
+        Raises:
+            DivergedError: a loss of the epoch is not finite.
+        """
+        losses = self.losses[: self.step].tolist()
+        bad = next((step for step, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
+        if bad is not None:
+            raise DivergedError(f"the loss became {losses[bad - 1]} in epoch {self.epoch + 1}, step {bad}")
+        self.epoch, self.step = self.epoch + 1, 0
+        self.curve.append({"epoch": self.epoch, "train_loss": sum(losses) / len(losses), **metrics})
+        return self.curve[-1]
+
+    def encoded(self, task: Task, step: Step, streams: Streams) -> bytes:
+        """All that a resume needs, as bytes."""
+        return as_bytes(
+            {
+                "content": task.content,
+                "trainable": task.trainable.state_dict(),
+                "optimiser": step.optimiser.state_dict(),
+                "streams": streams.state_dict(),
+                "epoch": self.epoch,
+                "step": self.step,
+                "losses": self.losses[: self.step].clone(),
+                "curve": self.curve,
+            }
+        )

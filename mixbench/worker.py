@@ -1,0 +1,213 @@
+"""The process that executes runs: ``python -m mixbench.worker``, one job a line on its standard input.
+
+What happens is told as one JSON object a line on its standard output. torch is imported only once the signal
+handlers stand: a stop that arrives during those seconds must not kill the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mixbench import catalog, files, provenance
+from mixbench.attempts import Attempt, FencedError, StoppedError
+from mixbench.execution import Execution
+from mixbench.spec import Run
+from mixbench.store import Result, Store, payload_of
+
+TOLD_EVERY_SECONDS = 0.5
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+class MissingNeedError(RuntimeError):
+    """What a run needs has not finished."""
+
+
+def main() -> None:
+    """Work off the jobs on standard input until it closes or a signal asks to stop."""
+    stop = _Stop()
+    tell = _events()
+    for line in sys.stdin:
+        if stop.asked:
+            break
+        job = json.loads(line)
+        run, execution = Run.from_dict(job["run"]), Execution(**job["execution"])
+        tell({"event": "ended", "run": run.id, **_attempt(run, execution, Path(job["results"]), stop, tell)})
+
+
+def _attempt(run: Run, execution: Execution, results: Path, stop: _Stop, tell: Tell) -> dict[str, Any]:
+    """One try at a run. How it went: state done, elsewhere, stopped or failed, and for these two why."""
+    begun = time.monotonic()
+    store = Store(results, tell=lambda sentence: tell({"event": "told", "sentence": sentence}))
+    try:
+        attempt = store.claim(run, execution)
+        if attempt is None:
+            return {"state": "elsewhere"}
+        tell({"event": "started", "run": run.id})
+        with stop.watching(attempt), attempt, _output_to(attempt.place / "out.txt"):
+            execute(run, attempt, store, execution, tell)
+    except (StoppedError, FencedError) as error:
+        return {"state": "stopped", "text": str(error)}
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in files.DISK_ERRORS
+        text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+        return {"state": "failed", "text": text, "disk": full}
+    return {"state": "done", "seconds": time.monotonic() - begun}
+
+
+def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell: Tell) -> None:
+    """Train a claimed run and make it done."""
+    import torch
+
+    from mixbench.tasks import arrays
+    from mixbench.train import train
+
+    begun = time.monotonic()
+    torch.set_num_threads(execution.threads)
+    for need in run.needs():
+        _check_need(run, need, store)
+    progress = _Progress(run, tell)
+    trained = train(run, attempt, execution, lambda need: _weights(need, store), progress)
+    on_gpu = execution.device.startswith("cuda")
+    result = Result(
+        metrics=trained.evaluation.metrics,
+        options=catalog.filled(run.method, dict(run.options)),
+        notes={"train_loss": trained.curve[-1]["train_loss"]} | progress.rate(),
+        content=trained.content,
+        official=trained.official,
+        attempt=attempt.number,
+        seconds=time.monotonic() - begun,
+        device=torch.cuda.get_device_name() if on_gpu else provenance.processor(),
+        versions=provenance.versions(),
+        commit=provenance.commit(),
+        execution=execution.bits(),
+    )
+    artifacts = {
+        f"weights-a{attempt.number}.pt": trained.weights,
+        f"predictions-a{attempt.number}.npz": arrays(trained.evaluation.predictions),
+    }
+    # A run that is trained again only because its weights are not here keeps its first numbers, curve included.
+    if store.result(run) is None:
+        artifacts["curve.json"] = files.encode({"run": run.id, "curve": trained.curve})
+    attempt.finish(payload_of(run, result), artifacts)
+
+
+def _weights(need: Run, store: Store) -> bytes:
+    path = store.weights(need)
+    if path is None:
+        raise MissingNeedError(f"needs {need.folder}, which has not finished; look at {store.folder(need)}")
+    return path.read_bytes()
+
+
+def _check_need(run: Run, need: Run, store: Store) -> None:
+    """Refuse to go on without what a run needs."""
+    if store.result(need) is None or store.weights(need) is None:
+        raise MissingNeedError(f"{run.folder} needs {need.folder}, which has not finished; see {store.folder(need)}")
+
+
+class _Stop:
+    """Hears the signals that ask to stop and passes them on to the attempt at work."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._attempt: Attempt | None = None
+        signal.signal(signal.SIGTERM, self._hear)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's: it asks with SIGTERM
+        _die_with_parent()
+
+    @contextlib.contextmanager
+    def watching(self, attempt: Attempt) -> Iterator[None]:
+        """Pass a stop on to this attempt while inside, also one that came before."""
+        self._attempt = attempt
+        if self.asked:
+            attempt.stop.set()
+        try:
+            yield
+        finally:
+            self._attempt = None
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.asked = True
+        if self._attempt is not None:
+            self._attempt.stop.set()
+
+
+class _Progress:
+    """Tells how far a run is, now and then."""
+
+    def __init__(self, run: Run, tell: Tell) -> None:
+        self._run = run
+        self._tell = tell
+        self._told = self._begun = time.monotonic()
+        self._first: int | None = None
+        self._steps = 0
+
+    def __call__(self, steps: int, of: int) -> None:
+        """A step is over."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._begun = steps, now
+        self._steps = steps
+        if now - self._told >= TOLD_EVERY_SECONDS:
+            self._told = now
+            self._tell({"event": "progress", "run": self._run.id, "steps": steps, "of": of, **self.rate()})
+
+    def rate(self) -> dict[str, float]:
+        """Training images a second of this attempt, evaluations included; nothing before the second step."""
+        seconds, steps = time.monotonic() - self._begun, self._steps - (self._first or 0)
+        return {"images_per_second": steps * self._run.batch_size / seconds} if steps and seconds else {}
+
+
+def _events() -> Tell:
+    """A channel to the launcher on what was standard output; from now on prints go to standard error."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def tell(event: Mapping[str, Any]) -> None:
+        try:
+            channel.write(json.dumps(event) + "\n")
+        except OSError as error:
+            if error.errno != errno.EPIPE:  # the launcher is gone: SIGTERM is on its way
+                raise
+
+    return tell
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Everything that the process or a library prints meanwhile goes to this file."""
+    kept = os.dup(1), os.dup(2)
+    sys.stdout.flush()
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for old, new in zip(kept, (1, 2), strict=True):
+            os.dup2(old, new)
+            os.close(old)
+
+
+def _die_with_parent() -> None:
+    """Have the system send SIGTERM when the launcher dies, however it dies: its runs then save and stop."""
+    if sys.platform == "linux":
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()
