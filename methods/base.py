@@ -165,7 +165,7 @@ def find(name: str) -> type[Mixer]:
     if ours:
         importlib.import_module(f"methods.{name}")
     if name not in _registered:
-        raise ValueError(f"no mixer is called '{name}'")
+        raise ValueError(f"no mixer is called '{name}': neither methods/{name}.py nor an installed package has it")
     return _registered[name]
 
 

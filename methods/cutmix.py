@@ -44,7 +44,7 @@ class CutMix(Mixer):
         self.prob = check_prob(prob)
         self.draw = check_choice("draw", draw, ("batch", "sample"))
 
-    def forward(self, batch: Batch, net: Network) -> Mixed:  # noqa: ARG002
+    def forward(self, batch: Batch, net: Network) -> Mixed:
         """Mix one batch."""
         size, _, height, width = batch.x.shape
         partners = draw_partners(size, 2, self.generator)

@@ -28,7 +28,7 @@ class LR(Mixer):
         super().__init__()
         self.alpha = check_alpha(alpha)
 
-    def forward(self, batch: Batch, net: Network) -> Mixed:  # noqa: ARG002
+    def forward(self, batch: Batch, net: Network) -> Mixed:
         """Mix one batch."""
         size, width = len(batch.x), batch.x.shape[-1]
         partners = draw_partners(size, 2, self.generator)

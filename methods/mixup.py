@@ -26,7 +26,7 @@ class Mixup(Mixer):
         self.alpha = check_alpha(alpha)
         self.draw = check_choice("draw", draw, ("batch", "sample"))
 
-    def forward(self, batch: Batch, net: Network) -> Mixed:  # noqa: ARG002
+    def forward(self, batch: Batch, net: Network) -> Mixed:
         """Mix one batch."""
         size = len(batch.x)
         partners = draw_partners(size, 2, self.generator)

@@ -15,6 +15,6 @@ class Simple(Mixer):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, batch: Batch, net: Network) -> Mixed:  # noqa: ARG002
+    def forward(self, batch: Batch, net: Network) -> Mixed:
         """The batch itself."""
         return Mixed(batch.x, batch.y)

@@ -34,7 +34,7 @@ class SoftmaxCAM(TeacherMixer):
         self.alpha = check_alpha(alpha)
         self.cam_class = check_choice("cam_class", cam_class, ("label", "prediction"))
 
-    def forward(self, batch: Batch, net: Network) -> Mixed:  # noqa: ARG002
+    def forward(self, batch: Batch, net: Network) -> Mixed:
         """Mix one batch; one forward pass of the teacher."""
         size = len(batch.x)
         (partners,) = beside(batch.x, draw_partners(size, 2, self.generator))

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from methods.contract import SmallNetwork
+from methods.saliency import cam, cam_from_features
+
+
+class Bright(nn.Module):
+    """Two feature maps, the image and its negative, each the evidence for one class."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 2, bias=False)
+        self.fc.weight.data = torch.eye(2)
+        self.passes = 0
+
+    def features(self, x):
+        self.passes += 1
+        return torch.cat([x, 1 - x], dim=1)
+
+    def classify(self, features):
+        return self.fc(features.mean((2, 3)))
+
+
+@pytest.fixture
+def x():
+    """A dark image with a bright spot, and a bright one with a dark spot, (2, 1, 4, 4)."""
+    x = torch.full((2, 1, 4, 4), 0.25)
+    x[1] = 0.75
+    x[0, :, 1, 1], x[1, :, 2, 2] = 1.0, 0.0
+    return x
+
+
+def test_cam_shows_where_the_class_of_the_label_is(x):
+    y = torch.tensor([[0.6, 0.4], [0.0, 1.0]])
+    maps = cam(Bright(), x, y)
+    expected = torch.zeros(2, 1, 4, 4)
+    expected[0, :, 1, 1] = expected[1, :, 2, 2] = 1.0
+    torch.testing.assert_close(maps, expected)
+
+
+def test_cam_without_labels_shows_the_class_that_the_teacher_predicts(x):
+    teacher = Bright()
+    predicted = torch.eye(2)[teacher.classify(teacher.features(x)).argmax(1)]
+    assert predicted.tolist() == [[0, 1], [1, 0]]
+    assert torch.equal(cam(teacher, x, None), cam(teacher, x, predicted))
+    assert not torch.equal(cam(teacher, x, None), cam(teacher, x, 1 - predicted))
+
+
+@pytest.mark.parametrize("y", [None, torch.eye(2)], ids=["prediction", "label"])
+def test_cam_asks_the_teacher_once(x, y):
+    teacher = Bright()
+    cam(teacher, x, y)
+    assert teacher.passes == 1
+
+
+def test_cam_has_the_size_of_the_image_and_fills_the_range():
+    maps = cam(SmallNetwork().eval(), torch.rand(3, 3, 20, 28), None)
+    assert maps.shape == (3, 1, 20, 28)
+    assert maps.amin((1, 2, 3)).tolist() == [0, 0, 0]
+    torch.testing.assert_close(maps.amax((1, 2, 3)), torch.ones(3))
+
+
+def test_cam_records_no_gradient():
+    assert not cam(SmallNetwork().eval(), torch.rand(2, 3, 8, 8, requires_grad=True), None).requires_grad
+
+
+def test_cam_leaves_the_modes_of_the_teacher():
+    teacher = SmallNetwork()
+    teacher.layer1.eval()
+    before = [module.training for module in teacher.modules()]
+    cam(teacher, torch.rand(2, 3, 8, 8), None)
+    assert [module.training for module in teacher.modules()] == before
+
+
+def test_cam_is_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert cam(SmallNetwork().eval(), torch.rand(2, 3, 8, 8), None).dtype == torch.float32
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_cam_of_a_constant_map_is_all_zeros(side):
+    features = torch.full((1, 7, side, side), 0.1)
+    maps = cam_from_features(features, torch.tensor([[0.3, 0.7, 0.1, -0.9, 0.77, 0.123, 1.3]]), 32, 32)
+    assert torch.equal(maps, torch.zeros(1, 1, 32, 32))
+
+
+def test_cam_of_a_faint_map_still_fills_the_range():
+    features = torch.full((1, 1, 2, 2), 1e-8)
+    features[0, 0, 0, 0] = 2e-8
+    maps = cam_from_features(features, torch.ones(1, 1), 2, 2)
+    torch.testing.assert_close(maps[0, 0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
