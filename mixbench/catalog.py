@@ -10,7 +10,7 @@ import ast
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -55,7 +55,7 @@ def declaration(name: str) -> Declaration:
     Raises:
         ValueError: there is no such mixer, there are two, or its declaration is not literal.
     """
-    ours = [path for path in _files() if path.stem == name and _class_in(path)]
+    ours = [path for path in _files() if path.stem == name and _registers(path)]
     theirs = [point for point in _points() if point.name == name]
     places = [f"methods.{name}"] * len(ours) + [point.value for point in theirs]
     if len(places) > 1:
@@ -71,15 +71,26 @@ def settled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """These options of a mixer in their declared types, without those that equal their default.
 
     Raises:
-        ValueError: the mixer has no such option, or a value is of the wrong type.
+        ValueError: there is no such mixer, it has no such option, or a value is of the wrong type.
+    """
+    check_names(method, options)
+    declared = declaration(method).options
+    typed = {name: _typed(name, value, declared[name]) for name, value in options.items()}
+    return {name: value for name, value in typed.items() if value != declared[name]}
+
+
+def check_names(method: str, options: Iterable[str], *, beside: Sequence[str] = ()) -> None:
+    """Refuse options that a mixer does not have; ``beside`` are other keys that may stand where these stand.
+
+    Raises:
+        ValueError: it has no such option, or there is no such mixer.
     """
     declared = declaration(method).options
     for option in options:
         if option not in declared:
             has = ", ".join(f"{name}={default!r}" for name, default in declared.items()) or "none"
-            raise ValueError(f"method '{method}' has no option {option}; its options: {has}")
-    typed = {name: _typed(name, value, declared[name]) for name, value in options.items()}
-    return {name: value for name, value in typed.items() if value != declared[name]}
+            keys = f"; other keys here: {', '.join(beside)}" if beside else ""
+            raise ValueError(f"method '{method}' has no option {option}; its options: {has}{keys}")
 
 
 def filled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,33 +119,39 @@ def _files() -> tuple[Path, ...]:
 @functools.cache
 def _class_in(path: Path) -> ast.ClassDef | None:
     """The class in this file that is registered under the file's name."""
-    text = path.read_text(encoding="utf-8")
-    if "@register(" not in text:
+    if not _registers(path):
         return None
-    for node in ast.parse(text, str(path)).body:
-        if isinstance(node, ast.ClassDef) and path.stem in _registered_as(node):
-            return node
-    return None
+    try:
+        nodes = ast.parse(path.read_text(encoding="utf-8"), str(path)).body
+    except SyntaxError as error:
+        raise ValueError(f"{path}: line {error.lineno} is no valid Python: {error.msg}") from None
+    return next((node for node in nodes if isinstance(node, ast.ClassDef) and path.stem in _registered_as(node)), None)
+
+
+@functools.cache
+def _registers(path: Path) -> bool:
+    """Whether this file has a mixer for all to use; said by its text, so that a mistake in it is not read as none."""
+    return "@register(" in path.read_text(encoding="utf-8")
 
 
 def _registered_as(node: ast.ClassDef) -> Iterator[str]:
     for decorator in node.decorator_list:
         if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "register":
-            yield ast.literal_eval(decorator.args[0])
+            yield from (ast.unparse(name).strip("'\"") for name in decorator.args)
 
 
 def _read(path: Path) -> Declaration:
     node = _class_in(path)
     if node is None:
-        raise ValueError(f"{path} registers no mixer called '{path.stem}'")
+        raise ValueError(f"{path} has no class under @register('{path.stem}'); a mixer is called as its file is")
     init = next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"), None)
     if init is None:
         raise ValueError(f"{path}: {node.name} has no __init__; write one, its signature declares the options")
     arguments = init.args
     return Declaration(
         name=path.stem,
-        label=_attribute(node, "label") or path.stem,
-        source=_attribute(node, "source"),
+        label=_attribute(path, node, "label") or path.stem,
+        source=_attribute(path, node, "source"),
         summary=(ast.get_docstring(node) or "").partition("\n")[0],
         options={
             argument.arg: _literal(path, argument.arg, default)
@@ -145,34 +162,56 @@ def _read(path: Path) -> Declaration:
 
 
 def _literal(path: Path, option: str, default: ast.expr | None) -> Any:
+    value = None
     with contextlib.suppress(ValueError):
-        if default is not None:
-            return ast.literal_eval(default)
-    raise ValueError(f"{path}: option {option} needs a literal default: a number, text, true or false, or a tuple")
+        value = ast.literal_eval(default) if default is not None else None
+    return _checked(str(path), option, value)
 
 
-def _attribute(node: ast.ClassDef, name: str) -> str:
+def _checked(place: str, option: str, default: Any) -> Any:
+    """A default, whose type is that of the option's values.
+
+    Raises:
+        ValueError: it is of no type that YAML could mean.
+    """
+    numbers = default if isinstance(default, tuple) else (0,)
+    if isinstance(default, int | float | str | tuple) and all(type(number) in (int, float) for number in numbers):
+        return default
+    raise ValueError(
+        f"{place}: option {option} needs a literal default: a number, text, True or False, or a tuple of numbers"
+    )
+
+
+def _attribute(path: Path, node: ast.ClassDef, name: str) -> str:
+    """The text that a class attribute is given; "" where the class has none of that name."""
     for part in node.body:
-        if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == name:
-            return str(ast.literal_eval(part.value))
-        if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == name and part.value:
-            return str(ast.literal_eval(part.value))
+        if not isinstance(part, ast.Assign | ast.AnnAssign):
+            continue
+        target = part.target if isinstance(part, ast.AnnAssign) else part.targets[0]
+        if ast.unparse(target) != name:
+            continue
+        if isinstance(part.value, ast.Constant) and isinstance(part.value.value, str):
+            return part.value.value
+        raise ValueError(f"{path}: {node.name}.{name} must be plain text in quotes: it is read, not executed")
     return ""
 
 
 def _inspect(point: EntryPoint) -> Declaration:
     """The declaration of another package's mixer, which has to be imported for it."""
-    mixer = point.load()
+    try:
+        mixer = point.load()
+    except Exception as error:
+        raise ValueError(f"the mixer '{point.name}' of {point.value} cannot be imported: {error!r}") from error
+    if not hasattr(mixer, "label"):
+        raise ValueError(f"the mixer '{point.name}' of {point.value} is no methods.Mixer; derive its class from that")
     parameters = list(inspect.signature(mixer.__init__).parameters.values())[1:]
-    options = {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
-    bare = [name for name, default in options.items() if default is inspect.Parameter.empty]
-    if bare:
-        raise ValueError(f"{point.value}: option {bare[0]} needs a literal default, a number, text or a tuple")
     return Declaration(
         name=point.name,
         label=mixer.label or point.name,
         source=mixer.source,
         summary=(inspect.getdoc(mixer) or "").partition("\n")[0],
-        options=options,
+        options={
+            one.name: _checked(point.value, one.name, one.default) for one in parameters if one.kind is one.KEYWORD_ONLY
+        },
         given=tuple(one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD),
     )

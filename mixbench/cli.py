@@ -186,8 +186,8 @@ def _sweep(path: Path, data: Path, results: Path) -> Sweep:
 
 
 def _execution(grid: Sweep, *, device: str | None, threads: int, layout: str, data: Path, **other: Any) -> Execution:  # noqa: ARG001
+    from mixbench.devices import visible_gpus
     from mixbench.execution import Execution
-    from mixbench.pool import visible_gpus
 
     gpus = visible_gpus() if device != "cpu" else []
     if device == "cuda" and not gpus:

@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Resources:
-    """How a setting is computed, as its recipe says; no part of any identity."""
+    """How a run is computed, as its recipes say; no part of any identity."""
 
     evaluate_every: int = 1  # epochs; the last ten are always evaluated
     checkpoint_seconds: float = 30.0  # the least time between two checkpoints at epoch ends
@@ -66,7 +66,7 @@ class Sweep:
         cells: in the order of the table, row by row.
         labels: how the table prints the names of rows and columns.
         table: how the report looks.
-        resources: of each setting.
+        resources: of each run.
         folders: where own image folders lie, by their content.
     """
 
@@ -74,7 +74,7 @@ class Sweep:
     cells: tuple[Cell, ...]
     labels: Mapping[str, str]
     table: Table
-    resources: Mapping[str, Resources]
+    resources: Mapping[Run, Resources]
     folders: Mapping[str, str]
 
     def __post_init__(self) -> None:
@@ -122,7 +122,8 @@ class Sweep:
 
 
 def _without_seeds(run: Run) -> Run:
-    return replace(run, seed=0, **{link: _without_seeds(need) for link in LINKS if (need := getattr(run, link))})
+    links: dict[str, Any] = {link: _without_seeds(need) for link in LINKS if (need := getattr(run, link))}
+    return replace(run, seed=0, **links)
 
 
 def _protocol(run: Run) -> tuple[tuple[str, Any], ...]:

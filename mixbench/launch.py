@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from mixbench import pool
+from mixbench import devices, pool
 from mixbench.data import identify
 from mixbench.execution import Execution
 from mixbench.grid import Sweep
@@ -102,15 +102,15 @@ def check_data(planned: Plan, store: Store, execution: Execution) -> None:
 
 def launch(planned: Plan, store: Store, execution: Execution, slots: int | None, watcher: Watcher) -> Outcome:
     """Execute what a plan has to do, on this machine."""
-    environments = pool.environments(execution.device, slots, execution.threads)
+    environments = devices.environments(execution.device, slots, execution.threads)
     worker = pool.Pool(store, execution_of(planned.sweep, execution), watcher, environments)
     return worker.work(planned.todo)
 
 
 def execution_of(sweep: Sweep, execution: Execution) -> Callable[[Run], Execution]:
-    """How each run of a sweep is computed: as asked, with what its setting's recipe says of resources."""
+    """How each run of a sweep is computed: as asked, with what its recipes say of resources."""
 
     def chosen(run: Run) -> Execution:
-        return replace(execution, **asdict(sweep.resources[run.setting]))
+        return replace(execution, **asdict(sweep.resources[run]))
 
     return chosen

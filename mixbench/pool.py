@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from mixbench.execution import Execution
 from mixbench.files import DamagedError
@@ -50,14 +50,56 @@ class Outcome:
     disk_full: bool = False
 
 
+class _Worker:
+    """A worker process, as the launcher sees it."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        # In a session of its own: Ctrl-C reaches the launcher alone, which then asks.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mixbench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        self._jobs = cast("IO[bytes]", self._process.stdin)
+        self.told = cast("IO[bytes]", self._process.stdout)
+        self._rest = b""
+
+    def give(self, job: Mapping[str, Any]) -> None:
+        """Hand it a job."""
+        with contextlib.suppress(BrokenPipeError):  # it just died: its events will end, and say so
+            self._jobs.write(json.dumps(job).encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]] | None:
+        """What it has told since the last call; waits until there is something. None once it has ended."""
+        heard = os.read(self.told.fileno(), 1 << 16)
+        *lines, self._rest = (self._rest + heard).split(b"\n")
+        return [json.loads(line) for line in lines] if heard else None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def close(self) -> int:
+        """Let it end, by force after a while; its exit code, negative for a signal."""
+        for pipe in (self._jobs, self.told):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        try:
+            return self._process.wait(timeout=SAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
 @dataclass
 class _Slot:
-    """One worker process, and the run it is at."""
+    """A place for one run at a time, and the process that executes it."""
 
     environment: Mapping[str, str]
-    process: subprocess.Popen[bytes] | None = None
-    events: IO[bytes] | None = None
-    heard: bytes = b""
+    worker: _Worker | None = None
     run: Run | None = None
 
 
@@ -131,31 +173,19 @@ class Pool:
                 self._settle(run, "blocked", f"needs {failed[0]}, which failed")
 
     def _start(self, slot: _Slot, run: Run) -> None:
-        if slot.process is None:
-            slot.process = subprocess.Popen(
-                [sys.executable, "-m", "mixbench.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                env={**os.environ, **slot.environment},
-                start_new_session=True,  # Ctrl-C reaches the launcher alone, which then asks
-            )
-            slot.events, slot.heard = slot.process.stdout, b""
-            self._selector.register(slot.process.stdout, selectors.EVENT_READ, slot)
-        job = {"run": run.to_dict(), "execution": asdict(self._execution_of(run)), "results": str(self._store.root)}
+        if slot.worker is None:
+            slot.worker = _Worker(slot.environment)
+            self._selector.register(slot.worker.told, selectors.EVENT_READ, slot)
         slot.run = run
-        if slot.process.stdin is not None:
-            slot.process.stdin.write(json.dumps(job).encode() + b"\n")
+        execution = asdict(self._execution_of(run))
+        slot.worker.give({"run": run.to_dict(), "execution": execution, "results": str(self._store.root)})
 
     def _listen(self, slot: _Slot) -> None:
-        """Read what a worker has told so far; whole lines are events."""
-        heard = os.read(slot.events.fileno(), 1 << 16) if slot.events else b""
-        if not heard:
+        events = slot.worker.events() if slot.worker else None
+        if events is None:
             self._bury(slot)
-            return
-        *lines, slot.heard = (slot.heard + heard).split(b"\n")
-        for line in lines:
-            self._take(slot, json.loads(line))
+        for event in events or ():
+            self._take(slot, event)
 
     def _take(self, slot: _Slot, event: Mapping[str, Any]) -> None:
         if event["event"] == "told":
@@ -218,20 +248,11 @@ class Pool:
 
     def _close(self, slot: _Slot) -> int:
         """End a slot's process; its exit code."""
-        process, slot.process = slot.process, None
-        if process is None:
+        worker, slot.worker = slot.worker, None
+        if worker is None:
             return 0
-        if slot.events is not None:
-            self._selector.unregister(slot.events)
-            slot.events.close()
-        with contextlib.suppress(BrokenPipeError):
-            if process.stdin is not None:
-                process.stdin.close()
-        try:
-            return process.wait(timeout=SAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+        self._selector.unregister(worker.told)
+        return worker.close()
 
     def _hear(self, number: int, frame: object) -> None:  # noqa: ARG002
         """Once: ask the workers to save and stop. Twice: kill them."""
@@ -239,33 +260,9 @@ class Pool:
         if self._interrupts == 1:
             self._asked_at = time.monotonic()
         for slot in self._slots:
-            if slot.process is not None:
-                slot.process.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
+            if slot.worker is not None:
+                slot.worker.signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
 
     def _press_on_stopping(self) -> None:
         if self._interrupts == 1 and time.monotonic() - self._asked_at > SAVE_SECONDS:
             self._hear(signal.SIGTERM, None)
-
-
-def environments(device: str, slots: int | None, threads: int) -> list[dict[str, str]]:
-    """What is each slot's own: a GPU by turns, or on the CPU a core with its number of threads.
-
-    By default there is one slot per GPU, and on the CPU as many as cores / threads.
-    """
-    own = {"OMP_NUM_THREADS": str(threads)}
-    if not device.startswith("cuda"):
-        return [own] * (slots or max(1, len(os.sched_getaffinity(0)) // threads))
-    gpus = visible_gpus()
-    return [own | {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(slots or len(gpus))]
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no driver."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mixbench import yamlfile
+from mixbench import catalog, yamlfile
 from mixbench.spec import LINKS, Run, cast_to, convert
 
 FIELDS = tuple(
@@ -43,16 +43,15 @@ class Recipe:
 
 
 class Recipes:
-    """All recipes that a sweep can name: its own, then those of ``recipes.yaml`` beside it or in ``./sweeps``."""
+    """All recipes that a sweep can name: its own, then those of ``recipes.yaml`` beside it, then in ``./sweeps``."""
 
     def __init__(self, sweep: Path, own: Mapping[str, Any]) -> None:
         self._sweep = sweep
         self._found: dict[str, tuple[Path, Any]] = {name: (sweep, recipe) for name, recipe in own.items()}
         self._read: dict[str, Recipe] = {}
-        beside = (folder / "recipes.yaml" for folder in (sweep.parent, Path("sweeps")))
-        shared = next((path for path in beside if path.exists()), None)
-        for name, recipe in (yamlfile.load(shared) if shared else {}).items():
-            self._found.setdefault(name, (shared or sweep, recipe))
+        for shared in dict.fromkeys(folder / "recipes.yaml" for folder in (sweep.parent, Path("sweeps"))):
+            for name, recipe in (yamlfile.load(shared) if shared.exists() else {}).items():
+                self._found.setdefault(name, (shared, recipe))
 
     def names(self) -> list[str]:
         """Their names, sorted."""
@@ -78,6 +77,8 @@ class Recipes:
 def _parse(name: str, written: Any) -> Recipe:
     values = mapping(written)
     options = {method: mapping(value) for method, value in mapping(values.pop("options", {})).items()}
+    for method, chosen in options.items():
+        catalog.settled(method, chosen)  # refuses a method or an option that does not exist
     label = cast_to(str, "label", values.pop("label", ""))
     resources = {key: _resource(key, values.pop(key)) for key in RESOURCES if key in values}
     return Recipe(name, changes(values, extra=("label", "options", *RESOURCES)), options, label, resources)

@@ -10,12 +10,9 @@ from typing import Any
 from mixbench import catalog, sweepfile
 from mixbench.data import DATASETS, OWN_FOLDER, Facts, identify
 from mixbench.grid import Cell, Resources, Sweep
-from mixbench.nets import MODELS
-from mixbench.recipes import blaming, changes, mapping
-from mixbench.spec import LINKS, Run, as_options, cast_to
-from mixbench.sweepfile import Column, Row, SweepFile
-
-LINK_KEYS = ("setting", "seed", "method", "recipe", "set", *LINKS)
+from mixbench.recipes import blaming
+from mixbench.spec import LINKS, Run, as_options
+from mixbench.sweepfile import LINK_KEYS, Column, Link, Row, SweepFile
 
 
 def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
@@ -59,7 +56,7 @@ class _Request:
     seed: int
     recipe: str | None
     set: Mapping[str, Any]
-    links: Mapping[str, Any]
+    links: Mapping[str, Link]
     via: tuple[str, ...] = field(compare=False)
 
     @property
@@ -85,7 +82,7 @@ class _Resolver:
         self._cache = cache
         self._runs: dict[str, Run] = {}
         self._facts: dict[tuple[str, int | None], tuple[str, str, Facts]] = {}
-        self.resources: dict[str, Resources] = {}
+        self.resources: dict[Run, Resources] = {}
         self.folders: dict[str, str] = {}
 
     def run(self, request: _Request, chain: tuple[str, ...] = ()) -> Run:
@@ -106,7 +103,7 @@ class _Resolver:
         return named or " + ".join((own or f"{plain}, {model}", *column.overlay))
 
     def _resolve(self, request: _Request, chain: tuple[str, ...]) -> Run:
-        own = (request.recipe,) if request.recipe else ()
+        own = () if request.recipe is None else (request.recipe,)
         layers = [self._recipes.find(name) for name in (request.setting, *request.overlay, *own)]
         with blaming(f"{self._path}: {' -> '.join(request.via)}"):
             values: dict[str, Any] = {}
@@ -119,15 +116,20 @@ class _Resolver:
             written = {name: value for layer in layers for name, value in layer.options.get(request.method, {}).items()}
             options = as_options(catalog.settled(request.method, written | dict(request.options)))
             dataset, content, facts = self._identified(request.setting, values.get("image_size"))
-        links = {name: self._follow(name, request, chain) for name in declared.given}
+        links: dict[str, Any] = {name: self._follow(name, request, chain) for name in declared.given}
         with blaming(f"{self._path}: {' -> '.join(request.via)}"):
-            about = {"method": request.method, "options": options, "seed": request.seed}
-            where = {"dataset": dataset, "content": content, "model": request.setting.rpartition("/")[2]}
-            run = Run(**about, **where, **values, **links)
+            run = Run(
+                method=request.method,
+                options=options,
+                dataset=dataset,
+                content=content,
+                model=request.setting.rpartition("/")[2],
+                seed=request.seed,
+                **values,
+                **links,
+            )
             _check_against(facts, run)
-        self.resources[run.setting] = Resources(
-            **{key: value for one in layers for key, value in one.resources.items()}
-        )
+        self.resources[run] = Resources(**{key: value for one in layers for key, value in one.resources.items()})
         return run
 
     def _follow(self, name: str, request: _Request, chain: tuple[str, ...]) -> Run:
@@ -137,37 +139,30 @@ class _Resolver:
             raise ValueError(f"{place}: the mixer asks for '{name}'; mixbench can give it: {', '.join(LINKS)}")
         if name not in request.links:
             raise ValueError(f"{place} needs a {name}; say which with '{name}:', like {name}: {{method: simple}}")
+        link = request.links[name]
+        method = link.method or request.method
         with blaming(f"{place}: {name}"):
-            link = mapping(request.links[name])
-            options = {key: value for key, value in link.items() if key not in LINK_KEYS}
-            method = cast_to(str, "method", link.get("method", request.method))
-            same = method == request.method
-            setting = cast_to(str, "setting", link.get("setting", request.setting))
-            asked = _Request(
-                setting=setting,
-                overlay=request.overlay if setting == request.setting else (),
-                method=method,
-                options={**(request.options if same else {}), **options},
-                seed=cast_to(int, "seed", link.get("seed", request.seed)),
-                recipe=link.get("recipe"),
-                set=changes(link.get("set")),
-                links={**request.links, **{other: link[other] for other in LINKS if other in link}},
-                via=(*request.via, f"{name} {method}"),
-            )
+            catalog.check_names(method, link.options, beside=LINK_KEYS)
+        asked = _Request(
+            setting=link.setting or request.setting,
+            overlay=request.overlay if link.setting in (None, request.setting) else (),
+            method=method,
+            options={**(request.options if method == request.method else {}), **link.options},
+            seed=request.seed if link.seed is None else link.seed,
+            recipe=link.recipe,
+            set=link.set,
+            links={**request.links, **link.links},
+            via=(*request.via, f"{name} {method}"),
+        )
         return self.run(asked, chain)
 
     def _identified(self, setting: str, image_size: int | None) -> tuple[str, str, Facts]:
         """Name of the data set in a run, its content where it is an own folder, and its facts."""
-        dataset, _, model = setting.rpartition("/")
-        if model not in MODELS:
-            raise ValueError(f"setting '{setting}': there is no model '{model}'; there are: {', '.join(MODELS)}")
+        dataset = setting.rpartition("/")[0]
         if dataset in DATASETS:
             if image_size is not None:
                 raise ValueError(f"image_size is for own image folders; the pictures of {dataset} have their own size")
             return dataset, "", DATASETS[dataset]
-        if not dataset.startswith(OWN_FOLDER):
-            known = ", ".join([*DATASETS, OWN_FOLDER + "PATH"])
-            raise ValueError(f"setting '{setting}': there is no data set '{dataset}'; there are: {known}")
         if (dataset, image_size) not in self._facts:
             found = identify(dataset, root=self._data, image_size=image_size, cache=self._cache)
             path = dataset.removeprefix(OWN_FOLDER)
@@ -192,5 +187,5 @@ def _check_against(facts: Facts, run: Run) -> None:
         raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
     if run.mean and len(run.mean) not in (1, facts.channels):
         raise ValueError(f"mean has {len(run.mean)} numbers, but {facts.label} has {facts.channels} channels")
-    if run.pad_mode == "reflect" and run.pad >= facts.image_size:
-        raise ValueError(f"pad is {run.pad}; reflected, it must be less than the image's {facts.image_size} pixels")
+    if run.pad >= facts.image_size:
+        raise ValueError(f"pad is {run.pad}; it must be less than the image's {facts.image_size} pixels")

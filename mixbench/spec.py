@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -79,6 +81,10 @@ class Run:
                 object.__setattr__(self, name, convert(name, getattr(self, name)))
         if self.milestones and self.schedule != "step":
             raise ValueError(f"milestones belong to schedule: step, but schedule is {self.schedule}; leave one out")
+        if any(one >= other for one, other in itertools.pairwise(self.milestones)):
+            raise ValueError(f"milestones must ascend, not {list(self.milestones)}; sort them, each once")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true needs a momentum, but momentum is 0.0; change one of the two")
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} numbers and std {len(self.std)}; give one of each per channel")
         if self.warmup >= self.epochs:
@@ -122,7 +128,9 @@ class Run:
         unknown = sorted(set(plain) - set(_TYPES))
         if unknown:
             raise ValueError(f"this version of mixbench knows no field {', '.join(unknown)} of a run; update it")
-        values = {name: cls.from_dict(value) if name in LINKS else value for name, value in plain.items()}
+        values: dict[str, Any] = {
+            name: cls.from_dict(value) if name in LINKS else value for name, value in plain.items()
+        }
         if "options" in values:
             values["options"] = as_options(values["options"])
         return cls(**values)
@@ -153,7 +161,8 @@ def convert(name: str, value: Any) -> Any:
 def cast_to(kind: Any, name: str, value: Any) -> Any:
     """``value`` as the plain type ``kind`` (int, float, bool, str, a tuple of these, or None where allowed).
 
-    1 and 1.0 must be the same experiment, so a whole number given for a float becomes one.
+    1 and 1.0 must be the same experiment, so a whole number given for a float becomes one; and so must 0.0 and -0.0,
+    which are equal but written differently.
 
     Raises:
         ValueError: one sentence with the name, the value shown, and what is allowed.
@@ -165,13 +174,15 @@ def cast_to(kind: Any, name: str, value: Any) -> Any:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} must be a list of numbers, not {value!r}")
         return tuple(cast_to(inner, name, item) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) < sys.float_info.max else math.inf
     if kind in (int, float, bool, str) and type(value) is not kind:
         raise ValueError(f"{name} must be {_KINDS[kind]}, not {value!r}{_yaml_hint(kind, value)}")
-    if kind is float and not math.isfinite(value):
+    if kind is not float:
+        return value
+    if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, not {value}")
-    return value
+    return value + 0.0
 
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -183,7 +194,7 @@ def _yaml_hint(kind: Any, value: Any) -> str:
         number = float(value) if kind is float and isinstance(value, str) else None
     except ValueError:
         number = None
-    if number is None:
+    if number is None or not math.isfinite(number):
         return ""
     mantissa, _, exponent = f"{number:e}".partition("e")
     mantissa = mantissa.rstrip("0")

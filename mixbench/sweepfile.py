@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mixbench import catalog, yamlfile
+from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.grid import Table
+from mixbench.nets import MODELS
 from mixbench.recipes import Recipes, blaming, changes, mapping
-from mixbench.spec import LINKS, cast_to
+from mixbench.spec import LINKS, cast_to, convert
 
 SWEEP_KEYS = ("settings", "methods", "seeds", "set", *LINKS, "table", "recipes")
 ROW_KEYS = ("label", "method", "recipe", "set", *LINKS)
+LINK_KEYS = ("setting", "seed", "method", "recipe", "set", *LINKS)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,19 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Link:
+    """Whom a run asks, as written: in what it differs from the run itself; None where it says nothing."""
+
+    setting: str | None
+    seed: int | None
+    method: str | None
+    options: Mapping[str, Any]
+    recipe: str | None
+    set: Mapping[str, Any]
+    links: Mapping[str, Link]
+
+
+@dataclass(frozen=True)
 class Row:
     """A row as written: a method under a name of its own, and what the row changes for it."""
 
@@ -39,7 +56,7 @@ class Row:
     options: Mapping[str, Any]
     recipe: str | None
     set: Mapping[str, Any]
-    links: Mapping[str, Any]
+    links: Mapping[str, Link]
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class SweepFile:
         path: the file.
         columns, rows, seeds: the axes of the grid.
         set: changes to every run.
-        links: whom the runs ask: a mapping per link, as written.
+        links: whom the runs ask.
         table: how the report looks.
         recipes: all that it can name.
     """
@@ -60,7 +77,7 @@ class SweepFile:
     rows: Sequence[Row]
     seeds: Sequence[int]
     set: Mapping[str, Any]
-    links: Mapping[str, Any]
+    links: Mapping[str, Link]
     table: Table
     recipes: Recipes
 
@@ -76,16 +93,19 @@ def read(path: Path) -> SweepFile:
         for key in written:
             if key not in SWEEP_KEYS:
                 raise ValueError(f"unknown key '{key}'; a sweep has: {', '.join(SWEEP_KEYS)}")
+        columns = [_column(item) for item in _listed(written, "settings")]
         rows = [row for item in _items(written) for row in _rows(*item)]
+        _check_once("settings", [column.name for column in columns])
+        _check_once("methods", [row.name for row in rows])
         with blaming("set"):
             sweep_set = changes(written.get("set"))
         return SweepFile(
             path=path,
-            columns=[_column(item) for item in _listed(written, "settings")],
+            columns=columns,
             rows=rows,
             seeds=_seeds(written),
             set=sweep_set,
-            links={link: written[link] for link in LINKS if link in written},
+            links=_links(written),
             table=_table(written.get("table"), rows),
             recipes=Recipes(path, mapping(written.get("recipes"))),
         )
@@ -93,12 +113,55 @@ def read(path: Path) -> SweepFile:
 
 def _column(item: Any) -> Column:
     if isinstance(item, str):
-        return Column(item, ())
+        return Column(_setting("settings", item), ())
     if isinstance(item, dict) and len(item) == 1:
         (setting, overlay), *_ = item.items()
         names = overlay if isinstance(overlay, list) else [overlay]
-        return Column(setting, tuple(cast_to(str, f"recipe of {setting}", name) for name in names))
+        recipes = tuple(cast_to(str, f"settings: the recipe of {setting}", name) for name in names)
+        return Column(_setting("settings", setting), recipes)
     raise ValueError(f"settings: {item!r} is no setting; write dataset/model, or {{dataset/model: recipe}}")
+
+
+def _setting(key: str, written: Any) -> str:
+    """``dataset/model``, split at the last slash, both of which exist; of an own folder only that it is named."""
+    value: str = cast_to(str, key, written)
+    dataset, slash, model = value.rpartition("/")
+    if not slash:
+        raise ValueError(f"{key}: '{value}' is no setting; write dataset/model, like digits/tiny")
+    is_own = dataset.startswith(OWN_FOLDER) and dataset != OWN_FOLDER
+    if dataset not in DATASETS and not is_own:
+        known = ", ".join([*DATASETS, OWN_FOLDER + "PATH"])
+        raise ValueError(f"{key}: '{value}': there is no data set '{dataset}'; there are: {known}")
+    if model not in MODELS:
+        raise ValueError(f"{key}: '{value}': there is no model '{model}'; there are: {', '.join(MODELS)}")
+    return value
+
+
+def _links(said: Mapping[str, Any]) -> dict[str, Link]:
+    return {name: _link(name, said[name]) for name in LINKS if name in said}
+
+
+def _link(name: str, written: Any) -> Link:
+    """A link; its options are checked once it is known whose they are, if it names no method."""
+    with blaming(name):
+        said = mapping(written)
+        method = _text(said, "method")
+        options = {key: value for key, value in said.items() if key not in LINK_KEYS}
+        if method is not None:
+            catalog.check_names(method, options, beside=LINK_KEYS)
+        return Link(
+            setting=_setting("setting", said["setting"]) if "setting" in said else None,
+            seed=convert("seed", said["seed"]) if "seed" in said else None,
+            method=method,
+            options=options,
+            recipe=_text(said, "recipe"),
+            set=changes(said.get("set")),
+            links=_links(said),
+        )
+
+
+def _text(said: Mapping[str, Any], key: str) -> str | None:
+    return cast_to(str, key, said[key]) if key in said else None
 
 
 def _items(written: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -106,11 +169,7 @@ def _items(written: Mapping[str, Any]) -> list[tuple[str, Any]]:
     methods = written.get("methods")
     if isinstance(methods, dict) and methods:
         return list(methods.items())
-    names = [cast_to(str, "a method's name", name) for name in _listed(written, "methods")]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"methods: {', '.join(sorted(twice))} stands there twice; a row needs a name of its own")
-    return [(name, None) for name in names]
+    return [(cast_to(str, "methods: a name", name), None) for name in _listed(written, "methods")]
 
 
 def _rows(name: str, written: Any) -> Iterator[Row]:
@@ -120,10 +179,9 @@ def _rows(name: str, written: Any) -> Iterator[Row]:
         method = cast_to(str, "method", said.get("method", name))
         declared = catalog.declaration(method)
         label = cast_to(str, "label", said.get("label", declared.label))
-        changed = changes(said.get("set"))
-        links = {link: said[link] for link in LINKS if link in said}
         options = {key: value for key, value in said.items() if key not in ROW_KEYS}
-        row = Row(name, label, method, options, said.get("recipe"), changed, links)
+        catalog.check_names(method, options, beside=ROW_KEYS)
+        row = Row(name, label, method, options, _text(said, "recipe"), changes(said.get("set")), _links(said))
         many = [key for key, value in options.items() if _is_axis(value, declared.options.get(key))]
         if not many:
             yield row
@@ -148,11 +206,16 @@ def _listed(written: Mapping[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _seeds(written: Mapping[str, Any]) -> list[int]:
-    seeds = [cast_to(int, "seeds", seed) for seed in _listed(written, "seeds")]
-    twice = {seed for seed in seeds if seeds.count(seed) > 1}
+def _check_once(key: str, names: Sequence[Any]) -> None:
+    twice = [str(name) for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise ValueError(f"seeds: {', '.join(map(str, sorted(twice)))} stands there twice; each seed counts once")
+        raise ValueError(f"{key}: {', '.join(twice)} stands there twice; leave one out, or give it a name of its own")
+
+
+def _seeds(written: Mapping[str, Any]) -> list[int]:
+    with blaming("seeds"):
+        seeds = [convert("seed", seed) for seed in _listed(written, "seeds")]
+    _check_once("seeds", seeds)
     return seeds
 
 

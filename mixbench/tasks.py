@@ -6,6 +6,7 @@ import functools
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 import methods
 from methods import Batch, Mixed, Network
 from mixbench import nets
-from mixbench.data import DATASETS, Content
+from mixbench.data import Content, facts_of
 from mixbench.data.read import Pictures, look, read
 from mixbench.data.resident import Resident, stratified_subset
 from mixbench.execution import Execution
@@ -96,12 +97,16 @@ class Classify:
         chosen = None
         if run.train_images is not None:
             chosen = stratified_subset(pictures.train_y, run.train_images, streams.generator("subset"))
-        place = {"device": torch.device(execution.device), "channels_last": execution.channels_last}
-        views = {"pad": run.pad, "pad_mode": run.pad_mode, "flip": run.flip}
-        whole = {"pad": 0, "pad_mode": run.pad_mode, "flip": False}
-        x, y, test = pictures.train_x, pictures.train_y, slice(run.test_images)
-        self._train = Resident(x, y, classes=pictures.classes, subset=chosen, **views, **place)
-        self._test = Resident(pictures.test_x[test], pictures.test_y[test], classes=pictures.classes, **whole, **place)
+        resident = partial(
+            Resident,
+            classes=pictures.classes,
+            pad_mode=run.pad_mode,
+            device=torch.device(execution.device),
+            channels_last=execution.channels_last,
+        )
+        self._train = resident(pictures.train_x, pictures.train_y, pad=run.pad, flip=run.flip, subset=chosen)
+        test = slice(run.test_images)
+        self._test = resident(pictures.test_x[test], pictures.test_y[test], pad=0, flip=False)
         self._streams = streams
         self._batch_size = run.batch_size
         self.steps = self._train.steps(run.batch_size)
@@ -117,13 +122,13 @@ class Classify:
 
     def loss(self, prepared: Mixed) -> Tensor:
         """Cross-entropy of the network's answers with the mixed labels, or what the method makes of it."""
-        return prepared.loss(prepared.logits(self.net).float(), cross_entropy)
+        return prepared.loss(prepared.logits(self.net), cross_entropy)
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
         """Top-1, top-5 and loss on the test images, un-augmented, in the run's precision."""
         self.net.eval()
-        answers = [(self.net(batch.x).float().log_softmax(1), batch.y) for batch in self._test.test_batches(TEST_BATCH)]
+        answers = [(self.net(batch.x).log_softmax(1), batch.y) for batch in self._test.test_batches(TEST_BATCH)]
         self.net.train()
         log_probabilities = torch.cat([one for one, _ in answers])
         labels = torch.cat([y for _, y in answers]).argmax(1)
@@ -175,10 +180,17 @@ def load(run: Run, execution: Execution) -> tuple[Pictures, Content]:
 
 def network(run: Run, execution: Execution) -> nn.Module:
     """The run's network, freshly initialised, on its device and in its memory layout."""
-    facts = DATASETS[run.dataset]
-    shape = {"classes": facts.classes, "channels": facts.channels, "image_size": facts.image_size}
-    normalisation = {"mean": run.mean or facts.mean, "std": run.std or facts.std}
-    net = nets.build(run.model, **shape, **normalisation).to(execution.device)
+    _, content = load(run, execution)
+    facts = facts_of(execution.source(run), root=Path(execution.data), image_size=run.image_size, content=content)
+    net = nets.build(
+        run.model,
+        classes=facts.classes,
+        channels=facts.channels,
+        image_size=facts.image_size,
+        mean=run.mean or facts.mean,
+        std=run.std or facts.std,
+        precision=run.precision,
+    ).to(execution.device)
     return net.to(memory_format=torch.channels_last) if execution.channels_last else net
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,8 +57,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     evaluation: Evaluation | None = None
     for epoch in range(state.epoch, run.epochs):
         task.trainable.train()
-        for batch in task.batches(epoch, skip=state.step):
-            state.add(step(task.prepare(batch), lr_at(run, epoch + state.step / task.steps)))
+        for _ in steps(run, epoch, task, step, state):
             progress(epoch * task.steps + state.step, run.epochs * task.steps)
             if attempt.due(epoch_over=False):
                 attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
@@ -67,6 +66,13 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
         if attempt.due(epoch_over=True):
             attempt.save((epoch + 1) * task.steps, state.encoded(task, step, streams))
     return Trained(evaluation or task.evaluate(), state.curve, task.weights(), task.content, task.official)
+
+
+def steps(run: Run, epoch: int, task: Task, step: Step, state: State) -> Iterator[None]:
+    """The steps of one epoch, counted from 0, from where `state` stands; yields after each."""
+    for batch in task.batches(epoch, skip=state.step):
+        state.add(step(task.prepare(batch), lr_at(run, epoch + state.step / task.steps)))
+        yield
 
 
 def lr_at(run: Run, epoch: float) -> float:

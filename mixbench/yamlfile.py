@@ -7,15 +7,22 @@ from typing import Any
 
 import yaml
 
+MERGE = "tag:yaml.org,2002:merge"
+
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which by itself lets the last of two equal keys win without a word."""
+    """PyYAML's safe loader, which by itself lets the last of two equal keys win without a word.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    What is constructed in depth cannot contain itself, as an alias inside its own anchor would.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = True) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
             line = key_node.start_mark.line + 1
+            if key_node.tag == MERGE:
+                raise ValueError(f"line {line}: '<<' is not followed here; write its keys out")
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise ValueError(f"line {line}: the key {key!r} must be text; put it in quotes")
             if key in seen:
@@ -45,6 +52,10 @@ def load(path: Path) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}" if mark else "somewhere"
         raise ValueError(f"{path}: {where} is no valid YAML: {error.problem}") from None
+    except yaml.reader.ReaderError as error:
+        raise ValueError(f"{path}: there is an unprintable character, {error.character:#x}; take it out") from None
+    except RecursionError:
+        raise ValueError(f"{path}: it is nested too deeply; a sweep needs five levels at most") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(content, dict) or not content:

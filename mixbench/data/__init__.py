@@ -182,7 +182,7 @@ def identify(dataset: str, *, root: Path, image_size: int | None, cache: Path) -
     from mixbench import files
 
     folder = own_folder(dataset, root=root)
-    size = checked_size(dataset, image_size=image_size)
+    checked_size(dataset, image_size=image_size)
     place, stamp = f"{dataset} in {root.resolve()}", _stamp(dataset, folder, root)
     entry = _remembered(cache).get(place)
     if entry is None or entry["stamp"] != stamp:
@@ -191,7 +191,7 @@ def identify(dataset: str, *, root: Path, image_size: int | None, cache: Path) -
         entry = {"stamp": stamp, "content": asdict(look(dataset, root=root))}
         files.write(cache, files.encode({**_remembered(cache), place: entry}))
     content = Content(**entry["content"])
-    return Identified(_facts(dataset, folder, size, content), content)
+    return Identified(facts_of(dataset, root=root, image_size=image_size, content=content), content)
 
 
 def _remembered(cache: Path) -> dict[str, Any]:
@@ -224,18 +224,20 @@ def _seen(path: Path) -> str:
     return f"{path} {about.st_size} {about.st_mtime_ns}"
 
 
-def _facts(dataset: str, folder: Path | None, image_size: int, content: Content) -> Facts:
+def facts_of(dataset: str, *, root: Path, image_size: int | None, content: Content) -> Facts:
+    """The facts of a data set, with the counts of what is at hand. Arguments as for `identify`."""
+    folder = own_folder(dataset, root=root)
     if folder is None:
         return replace(DATASETS[dataset], train_images=content.train_images, test_images=content.test_images)
     return Facts(
         label=folder.name,
         classes=content.classes,
         channels=3,
-        image_size=image_size,
-        train_images=content.train_images,
-        test_images=content.test_images,
+        image_size=checked_size(dataset, image_size=image_size),
         # ImageNet's, as torchvision has them: what is in common use for photographs of any origin.
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         put=f"put class folders of images into {folder}",
+        train_images=content.train_images,
+        test_images=content.test_images,
     )

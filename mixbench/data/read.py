@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mixbench.data import DATASETS, Content, DataError, checked_size, data_files, own_folder
 from mixbench.data import folder as folders
@@ -130,9 +130,16 @@ def _decoded(path: Path, size: int) -> NDArray[np.uint8]:
             # Pillow would cut 16 bits off at 255: a white picture, without a word.
             if image.mode[0] in "IF":
                 raise DataError(f"{path} has more than 8 bits a channel; save it with 8")
-            square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+            square = _centre(image.convert("RGB")).resize((size, size), Image.Resampling.BILINEAR)
     except DataError:
         raise
     except Exception as error:  # damaged bytes make Pillow raise nearly anything
         raise DataError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
     return np.asarray(square)
+
+
+def _centre(image: Image.Image) -> Image.Image:
+    """The largest centred square, by whole pixels: half a pixel would blur an image that has the right size."""
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    return image.crop((left, top, left + side, top + side))

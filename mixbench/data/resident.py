@@ -74,19 +74,6 @@ class Resident:
         full, rest = divmod(len(self), batch_size)
         return full + (rest > 1)
 
-    def batch(self, images: Tensor, views: Tensor) -> Batch:
-        """These views of these images.
-
-        Args:
-            images: (N,) int64 on the CPU, places in this set.
-            views: (N,) int64 on the CPU, below ``self.views``.
-
-        Returns:
-            The batch; the id of a view is the image's number * ``self.views`` + view.
-        """
-        x, y = self._gather(*(indices.to(self._device, non_blocking=True) for indices in (images, views)))
-        return Batch(x, y, self._ids(images, views))
-
     def epoch(self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, each image once, from step ``skip`` on.
 
@@ -95,23 +82,33 @@ class Resident:
         """
         images = torch.randperm(len(self), generator=streams.generator("order", epoch))
         views = torch.randint(self.views, (len(self),), generator=streams.generator("views", epoch))
-        ids = self._ids(images, views)
+        ids = self.ids(images, views)
         images, views = (indices.to(self._device, non_blocking=True) for indices in (images, views))
         for step in range(skip, self.steps(batch_size)):
             chosen = slice(step * batch_size, (step + 1) * batch_size)
-            x, y = self._gather(images[chosen], views[chosen])
+            x, y = self.gather(images[chosen], views[chosen])
             yield Batch(x, y, ids[chosen])
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """All images in their order, neither cropped nor flipped, without ids of views."""
         for start in range(0, len(self), batch_size):
             images = torch.arange(start, min(start + batch_size, len(self)), device=self._device)
-            yield Batch(*self._gather(images, torch.full_like(images, self._plain)))
+            yield Batch(*self.gather(images, torch.full_like(images, self._plain)))
 
-    def _ids(self, images: Tensor, views: Tensor) -> Tensor:
+    def ids(self, images: Tensor, views: Tensor) -> Tensor:
+        """The ids of these views of these images, (N,) int64 on the CPU: the image's number * ``self.views`` + view."""
         return self._numbers[images] * self.views + views
 
-    def _gather(self, images: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+    def gather(self, images: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        """These views of these images, and their labels.
+
+        Args:
+            images: (N,) int64 on the device, places in this set.
+            views: (N,) int64 on the device, below ``self.views``.
+
+        Returns:
+            (N, C, H, W) float32 in [0, 1], and (N, G) one-hot labels.
+        """
         height, width, channels = self._shape
         pictures = self._words.index_select(0, images)
         # Counted from the batch's first word, an index fits 32 bits: half the table to move.

@@ -26,6 +26,7 @@ def build(
     image_size: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    precision: str = "float32",
 ) -> nn.Module:
     """A network, a `methods.base.Network`, with first weights from torch's global generator.
 
@@ -36,6 +37,7 @@ def build(
         image_size: their side in pixels.
         mean: of each channel, or one number for all, of pixels in [0, 1].
         std: likewise.
+        precision: of its passes: ``float32``, or ``bfloat16``, which autocasts them.
 
     Raises:
         ValueError: there is no such network, or the images are too small for it.
@@ -45,5 +47,7 @@ def build(
     from mixbench.nets.base import Problem
 
     make = getattr(import_module(MODELS[name]), name)
-    problem = Problem(classes=classes, channels=channels, image_size=image_size, mean=mean, std=std)
+    problem = Problem(
+        classes=classes, channels=channels, image_size=image_size, mean=mean, std=std, precision=precision
+    )
     return cast("nn.Module", make(problem))

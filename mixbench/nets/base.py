@@ -19,10 +19,14 @@ class Problem:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    precision: str
 
 
 class Classifier(nn.Module):
-    """A `methods.base.Network` but for its `features`.
+    """A `methods.base.Network` but for its `stages`.
+
+    Its passes, and nothing around them, run in the problem's precision: with bfloat16, weights, normalisation and
+    logits stay float32, and so do labels, warps, blends and losses outside.
 
     Args:
         problem: classes and images.
@@ -45,23 +49,34 @@ class Classifier(nn.Module):
             constants = torch.tensor(values).expand(problem.channels).reshape(1, -1, 1, 1).clone()
             self.register_buffer(name, constants, persistent=False)
         self.fc = nn.Linear(width, problem.classes)
+        self._half = problem.precision == "bfloat16"
 
     def normalised(self, x: Tensor) -> Tensor:
         """Images in [0, 1] with mean 0 and standard deviation 1 in each channel, over the data set."""
         # (x - mean) / std as a batch normalisation: one pass over the images, a quarter of the time or a half (CPU).
         return F.batch_norm(x, self.mean.flatten(), self.std.flatten().square(), eps=0.0)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Last feature map, (N, D, h, w), of images in [0, 1]."""
+    def stages(self, x: Tensor) -> Tensor:
+        """Last feature map, (N, D, h, w), of normalised images."""
         raise NotImplementedError
 
+    def features(self, x: Tensor) -> Tensor:
+        """Last feature map, (N, D, h, w), of images in [0, 1]."""
+        normalised = self.normalised(x)
+        with self._precision(x):
+            return self.stages(normalised)
+
     def classify(self, features: Tensor) -> Tensor:
-        """Logits, (N, G), of a feature map: global average pooling, then `fc`."""
-        return cast("Tensor", self.fc(features.mean((2, 3))))
+        """Logits, (N, G) float32, of a feature map: global average pooling, then `fc`."""
+        with self._precision(features):
+            return cast("Tensor", self.fc(features.mean((2, 3)))).float()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, (N, G), of images in [0, 1]."""
+        """Logits, (N, G) float32, of images in [0, 1]."""
         return self.classify(self.features(x))
+
+    def _precision(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self._half)
 
 
 def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1) -> nn.Conv2d:

@@ -67,16 +67,16 @@ class ResNet(Classifier):
         super().__init__(problem, width=widths[-1], stride=2 ** (len(widths) - 1))
         self.conv1 = convolution(problem.channels, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self._stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
-        for name, (inputs, outputs) in zip(self._stages, pairwise([widths[0], *widths]), strict=True):
+        self._layers = [f"layer{number}" for number in range(1, len(widths) + 1)]
+        for name, (inputs, outputs) in zip(self._layers, pairwise([widths[0], *widths]), strict=True):
             first = Block(inputs, outputs, 1 if name == "layer1" else 2, shortcut)
             rest = [Block(outputs, outputs, 1, shortcut) for _ in range(blocks - 1)]
             self.add_module(name, nn.Sequential(first, *rest))
 
-    def features(self, x: Tensor) -> Tensor:
-        """Last feature map, (N, D, h, w), of images in [0, 1]."""
-        out: Tensor = F.relu(self.bn1(self.conv1(self.normalised(x))))
-        for name in self._stages:
+    def stages(self, x: Tensor) -> Tensor:
+        """Last feature map, (N, D, h, w), of normalised images."""
+        out: Tensor = F.relu(self.bn1(self.conv1(x)))
+        for name in self._layers:
             out = self.get_submodule(name)(out)
         return out
 

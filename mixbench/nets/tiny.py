@@ -31,9 +31,9 @@ class Tiny(Classifier):
         self.layer2 = Stage(16, 16, stride=2)
         self.layer3 = Stage(16, 32)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Last feature map, (N, 32, H / 2, W / 2), of images in [0, 1]."""
-        out: Tensor = self.layer3(self.layer2(self.layer1(self.stem(self.normalised(x)))))
+    def stages(self, x: Tensor) -> Tensor:
+        """Last feature map, (N, 32, H / 2, W / 2), of normalised images."""
+        out: Tensor = self.layer3(self.layer2(self.layer1(self.stem(x))))
         return out
 
 

@@ -1,0 +1,205 @@
+"""What a reader must know to trust a table: the sentences below it, derived from its `Grid`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from analysis import stats
+from analysis.grid import Entry, Grid
+from analysis.paper import Claim
+from mixbench.data import OWN_FOLDER
+from mixbench.spec import Run
+from mixbench.store import Result
+
+Leaf = tuple[str, ...]
+"""A part of the table, from the large to the small: row, column, then a seed or a metric."""
+
+DAGGER = "†"
+DASH = "\N{EN DASH}"
+
+VERDICTS: Mapping[str, str] = {
+    "reproduced": f"the difference is shown to be below {stats.MARGIN:g} points: its 90 % interval lies within",
+    "compatible": "not shown to be that small, and not shown to be other than zero either",
+    "differs": "not shown to be that small, and the 95 % interval of the difference excludes zero",
+    "not run": "no result of ours counts here",
+}
+
+
+def footnotes(grid: Grid) -> list[str]:
+    """All sentences of a grid, the most important first."""
+    parts = (_data, _left_out, _problems, _code, _executions, _gaps, _paper, _verdicts)
+    return [note for part in parts for note in part(grid)]
+
+
+def mark(grid: Grid, column: str) -> str:
+    """What stands behind a column's name, of data that are not the official release."""
+    if grid.columns[column].official is False:
+        return f" {DAGGER}"
+    return " (own data)" if _is_own(grid, column) else ""
+
+
+def shortest(chosen: Sequence[Leaf], among: Sequence[Leaf]) -> str:
+    """Names the chosen leaves of a tree: a branch that is chosen whole by its name alone, one without siblings never.
+
+    "Mixup, CutMix (CIFAR-10 (seed 3))": all of Mixup, and one seed of CutMix in one column.
+    """
+    names = []
+    for head in dict.fromkeys(leaf[0] for leaf in chosen):
+        mine, branch = ([leaf[1:] for leaf in leaves if leaf[0] == head] for leaves in (chosen, among))
+        while len({leaf[:1] for leaf in branch}) == 1 and len(branch[0]) > 1:
+            mine, branch = ([leaf[1:] for leaf in leaves] for leaves in (mine, branch))
+        names.append(head if set(mine) == set(branch) else f"{head} ({shortest(mine, branch)})")
+    return ", ".join(names)
+
+
+def _data(grid: Grid) -> Iterator[str]:
+    beside = "no number of the paper is set beside it"
+    unofficial = [(column.unlike, column.content) for column in grid.columns.values() if column.official is False]
+    for unlike, content in dict.fromkeys(unofficial):
+        yield f"{DAGGER} {unlike} (fingerprint {content}); {beside}"
+    for name, column in grid.columns.items():
+        if _is_own(grid, name):
+            content = column.content or "not known before a run is done"
+            yield f"{grid.label(name)}: {column.unlike} (fingerprint {content}); {beside}"
+        elif column.unlike and column.official is not False and grid.sweep.table.paper is not None:
+            yield f"{grid.label(name)}: {column.unlike}; {beside}"
+
+
+def _left_out(grid: Grid) -> Iterator[str]:
+    for name, column in grid.columns.items():
+        runs = [(entry, run) for entry in _entries(grid, name) for run in entry.cell.runs]
+        among = [_leaf(grid, entry, f"seed {run.seed}") for entry, run in runs]
+        seen = {reading.run: reading.result.content for reading in column.left_out}
+        for content in dict.fromkeys(seen.values()):
+            chosen = [leaf for leaf, (_, run) in zip(among, runs, strict=True) if seen.get(run) == content]
+            yield (
+                f"{grid.label(name)}: {shortest(chosen, among)} left out: trained on other data (fingerprint "
+                f"{content}) than most of the column ({column.content}). To have them in, delete their folders below "
+                "runs/ and run them again on the data of the others"
+            )
+
+
+def _problems(grid: Grid) -> Iterator[str]:
+    problems = grid.gathered.problems
+    told: set[Run] = set()
+    for entry in grid.entries.values():
+        affected = [run for run in entry.cell.runs if run in problems and run not in told]
+        told.update(affected)
+        if affected:  # a changed default makes a whole cell stale in the same words: the first run speaks for all
+            others = f" (likewise for {len(affected) - 1} more of this cell's runs)" if len(affected) > 1 else ""
+            yield f"{problems[affected[0]]}{others}"
+
+
+def _code(grid: Grid) -> Iterator[str]:
+    groups = _groups(grid, list(grid.entries.values()), "code")
+    plus = "+ marks uncommitted changes, so that this code cannot be checked out again"
+    dirty = any(commit.endswith("+") for commit in groups)
+    if len(groups) > 1:
+        yield f"the results were made by different code: {_listed(groups)}" + (f"; {plus}" if dirty else "")
+    elif dirty:
+        yield f"all results were made by the code of {next(iter(groups))}; {plus}"
+
+
+def _executions(grid: Grid) -> Iterator[str]:
+    for name in grid.columns:
+        entries = _entries(grid, name)
+        facts = dict.fromkeys(fact for entry in entries for one in entry.readings for fact in _facts(one.result))
+        groups = {fact: _groups(grid, entries, fact) for fact in facts if fact != "code"}
+        mixed = [f"{fact}: {_listed(group)}" for fact, group in groups.items() if len(group) > 1]
+        if mixed:
+            yield (
+                f"{grid.label(name)}: not all results were computed alike, and only what is computed alike can be "
+                f"repeated to the last bit. {'. '.join(mixed)}"
+            )
+
+
+def _gaps(grid: Grid) -> Iterator[str]:
+    if any(not entry.complete for entry in grid.entries.values()):
+        yield f"(n/m): n of the cell's m runs are in its numbers; {DASH}: none is"
+
+
+def _paper(grid: Grid) -> Iterator[str]:
+    number = grid.sweep.table.paper
+    if number is None:
+        return
+    claims = [
+        (_leaf(grid, entry, name), claim) for entry in grid.entries.values() for name, claim in entry.claims.items()
+    ]
+    among = [leaf for leaf, _ in claims]
+    if not grid.has_paper:
+        yield f"the numbers of the paper's table {number} are not shown: there is no paper.csv in the results folder"
+    elif not claims:
+        yield f"the paper's table {number} has no number for any of these cells"
+    else:
+        whose = _by_text(claims, lambda claim: [claim.source])
+        sources = "; ".join(f"{source} for {_places(leaves, among)}" for source, leaves in whose.items())
+        yield f"paper: table {number} of TransformMix, which does not say of which epoch its numbers are"
+        yield f"paper, sources: {sources}"
+        for fact, leaves in _by_text(claims, lambda claim: filter(None, claim.note.split("; "))).items():
+            yield f"paper, {_places(leaves, among)}: {fact}"
+
+
+def _verdicts(grid: Grid) -> Iterator[str]:
+    given = [verdict for entry in grid.entries.values() for verdict in entry.verdicts.values()]
+    words = [word for word in VERDICTS if any(verdict.word == word for verdict in given)]
+    if words:
+        yield "; ".join(f"{word}: {VERDICTS[word]}" for word in words)
+    if any(verdict.interval for verdict in given):
+        yield (
+            "intervals of the difference to the paper: Welch's, where it gives a deviation and a number of runs; "
+            f"else its number is assumed to come of {stats.ASSUMED_RUNS} run that scatters as ours do"
+        )
+    if any(verdict.word == "" for verdict in given):
+        yield f"fewer than {stats.FEWEST} runs of ours: no verdict"
+
+
+def _by_text(claims: Sequence[tuple[Leaf, Claim]], texts: Callable[[Claim], Iterable[str]]) -> dict[str, list[Leaf]]:
+    """Where each of the texts holds."""
+    places: dict[str, list[Leaf]] = {}
+    for leaf, claim in claims:
+        for text in texts(claim):
+            places.setdefault(text, []).append(leaf)
+    return places
+
+
+def _places(chosen: Sequence[Leaf], among: Sequence[Leaf]) -> str:
+    return "all" if len(chosen) == len(among) else shortest(chosen, among)
+
+
+def _groups(grid: Grid, entries: Sequence[Entry], fact: str) -> dict[str, list[Leaf]]:
+    """Results by one of their `_facts`, the most frequent value first."""
+    groups: dict[str, list[Leaf]] = {}
+    for entry in entries:
+        for one in entry.readings:
+            facts = _facts(one.result)
+            if fact in facts:
+                groups.setdefault(facts[fact], []).append(_leaf(grid, entry, f"seed {one.run.seed}"))
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+
+
+def _facts(result: Result) -> dict[str, str]:
+    """What, besides the run itself, made a result what it is to the last bit."""
+    how = result.execution
+    kind = str(how["device"]).partition(":")[0]
+    threads = {"threads": str(how["threads"])} if kind == "cpu" else {}
+    layout = {"layout": "channels_last" if how["channels_last"] else "contiguous"}
+    return {"code": result.commit, "device": f"{result.device} ({kind})"} | threads | layout | dict(result.versions)
+
+
+def _listed(groups: Mapping[str, Sequence[Leaf]]) -> str:
+    """The most frequent value with its count, the others with their places."""
+    among = [leaf for leaves in groups.values() for leaf in leaves]
+    (most, many), *others = groups.items()
+    return ", ".join([f"{most} ({len(many)} results)", *(f"{one} ({shortest(where, among)})" for one, where in others)])
+
+
+def _entries(grid: Grid, column: str) -> list[Entry]:
+    return [entry for entry in grid.entries.values() if entry.cell.column == column]
+
+
+def _leaf(grid: Grid, entry: Entry, part: str) -> Leaf:
+    return grid.label(entry.cell.row), grid.label(entry.cell.column), part
+
+
+def _is_own(grid: Grid, column: str) -> bool:
+    return _entries(grid, column)[0].cell.runs[0].dataset.startswith(OWN_FOLDER)

@@ -1,0 +1,137 @@
+"""What each run of a sweep says: its metrics, or why there are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from types import MappingProxyType
+
+from analysis import stats
+from mixbench.execution import ALWAYS_EVALUATED
+from mixbench.files import DamagedError
+from mixbench.grid import Sweep
+from mixbench.spec import Run
+from mixbench.store import Result, StaleResultError, Store
+
+COUNTED: Mapping[str, str] = MappingProxyType(
+    {
+        "last": "last epoch",
+        "median10": f"median of the last {ALWAYS_EVALUATED} epochs on the test set, a selection on the test set",
+        "best": "best epoch, chosen on the test set, so higher than what new images would give",
+    }
+)
+"""Which value of a run counts, and what a caption must say of it."""
+
+_OF_CURVE: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
+    {"median10": lambda curve: stats.median_of_last(curve, ALWAYS_EVALUATED), "best": stats.best}
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a finished run says: ``values`` are those of its metrics that the table shows."""
+
+    run: Run
+    result: Result
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the runs of a sweep say, each asked once.
+
+    Attributes:
+        readings: of the finished ones.
+        unfinished: those that ``mixbench run`` would make, a damaged result's among them.
+        problems: why a result is damaged, or cannot be used; a sentence by run.
+        asked: how many different runs there should be.
+    """
+
+    readings: Mapping[Run, Reading]
+    unfinished: tuple[Run, ...]
+    problems: Mapping[Run, str]
+    asked: int
+
+
+class _UnusableError(ValueError):
+    """A run is done, but its curve does not hold what is asked for."""
+
+
+def formats(sweep: Sweep) -> dict[str, str]:
+    """The metrics that the sweep's ``table.cell`` shows, each with its format: ``{"top1": ".2f"}``.
+
+    Raises:
+        ValueError: it is no text with numbers in it.
+    """
+    try:
+        fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(sweep.table.cell) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"{_cell(sweep)}, which is no format ({error}); write it like {{top1:.2f}}") from None
+    if not fields or any(how or not re.fullmatch(r"\d*\.\d+f", spec or "") for _, spec, how in fields):
+        raise ValueError(f"{_cell(sweep)}; each number in it must be written like {{top1:.2f}}")
+    return {name: spec or "" for name, spec, _ in fields}
+
+
+def gather(sweep: Sweep, store: Store, metric: str) -> Gathered:
+    """What every run in the sweep's cells says.
+
+    Args:
+        sweep: whose runs.
+        store: where their results are.
+        metric: a key of `COUNTED`.
+
+    Raises:
+        ValueError: there is no such ``metric``, or ``table.cell`` asks for a metric that a result has not.
+    """
+    if metric not in COUNTED:
+        raise ValueError(f"'{metric}' is no value of a run that a table can show; choose of {', '.join(COUNTED)}")
+    names = list(formats(sweep))
+    readings: dict[Run, Reading] = {}
+    unfinished: list[Run] = []
+    problems: dict[Run, str] = {}
+    runs = dict.fromkeys(run for cell in sweep.cells for run in cell.runs)
+    for run in runs:
+        try:
+            result = store.result(run)
+            if result is None:
+                unfinished.append(run)
+                continue
+            _check_names(sweep, run, result, names)
+            readings[run] = Reading(run, result, _values(run, result, store, metric, names))
+        except DamagedError as error:
+            unfinished.append(run)
+            problems[run] = f"{error}; the run counts as missing and will be made again"
+        except (StaleResultError, _UnusableError) as error:
+            problems[run] = str(error)
+    return Gathered(readings, tuple(unfinished), problems, len(runs))
+
+
+def _values(run: Run, result: Result, store: Store, metric: str, names: Sequence[str]) -> dict[str, float]:
+    if metric == "last":
+        return {name: result.metrics[name] for name in names}
+    redo = "delete its folder and run it again, or show the last epoch"
+    try:
+        rows = store.curve(run)
+    except DamagedError as error:
+        raise _UnusableError(f"{error}; {redo}") from error
+    curves = {name: {int(row["epoch"]): row[name] for row in rows if name in row} for name in names}
+    last = set(range(max(1, run.epochs - ALWAYS_EVALUATED + 1), run.epochs + 1))
+    # Those epochs are always evaluated: a curve without them is not the whole curve, whatever is asked of it.
+    lacking = sorted(set().union(*(last - set(curve) for curve in curves.values())))
+    if lacking:
+        epochs = ", ".join(map(str, lacking))
+        raise _UnusableError(f"the curve of {run.folder} lacks epoch {epochs} of {run.epochs}; {redo}")
+    return {name: _OF_CURVE[metric](list(curve.values())) for name, curve in curves.items()}
+
+
+def _check_names(sweep: Sweep, run: Run, result: Result, names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in result.metrics]
+    if unknown:
+        there = ", ".join(result.metrics)
+        raise ValueError(f"{_cell(sweep)}, but {run.folder} has no metric '{', '.join(unknown)}'; it has: {there}")
+
+
+def _cell(sweep: Sweep) -> str:
+    return f"{sweep.name}: table.cell is '{sweep.table.cell}'"
