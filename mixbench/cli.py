@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,18 +19,22 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_INPUT, DISK, INTERRUPTED = 0, 1, 2, 74, 130
 
+Folder = click.Path(path_type=Path, file_okay=False)
 data_option = click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Folder of the data sets."
+    "--data", type=Folder, default=Path("data"), show_default=True, help="Folder of the data sets."
 )
 results_option = click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+    "--results", type=Folder, default=Path("results"), show_default=True, help="Folder of results."
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(package_name="mixbench")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Compare sample-mixing augmentations under one protocol, with tables that can be trusted."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
@@ -52,11 +57,13 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
     As often as you like: what is done is never done twice, what was stopped goes on where it was.
     """
     from mixbench.launch import check_data, launch, plan
+    from mixbench.recipes import blaming
     from mixbench.store import Store
 
     grid = _sweep(sweep, how["data"], how["results"])
-    if only:
-        grid = grid.only(only.split(","))
+    if only is not None:
+        with blaming("--only"):
+            grid = grid.only(only.split(","))
     watcher = _watcher(quiet=True)
     store = Store(how["results"], tell=watcher.told)
     planned = plan(grid, store, retry_failed=retry_failed)
@@ -73,8 +80,8 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
             click.echo("nothing to do")
         return _summary(planned, quiet=True)
     execution = _execution(grid, **how)
+    _check_writable(how["results"])  # before the data are looked at, since what is found there is kept here
     check_data(planned, store, execution)
-    _check_writable(how["results"])
     with _watcher(quiet=quiet, total=len(planned.todo)) as watcher:
         outcome = launch(planned, store, execution, how["slots"], watcher)
     if outcome.stopped:
@@ -161,9 +168,9 @@ def main() -> None:
 
     try:
         _check_installation()
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="mixbench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _complain(error.format_message())
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -171,12 +178,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; nobody to tell
         code = DONE
     except (ValueError, DamagedError) as error:
-        click.echo(f"mixbench: {error}", err=True)
+        _complain(str(error))
         code = BAD_INPUT
     except OSError as error:
-        click.echo(f"mixbench: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         code = DISK if error.errno in DISK_ERRORS else BAD_INPUT
     sys.exit(code)
+
+
+def _complain(sentence: str) -> None:
+    """Say on standard error what went wrong: one line, whatever names it quotes."""
+    click.echo(f"mixbench: {' '.join(sentence.splitlines())}", err=True)
 
 
 def _sweep(path: Path, data: Path, results: Path) -> Sweep:
@@ -227,17 +239,20 @@ def _summary(planned: Plan, *, quiet: bool) -> int:
 def _command_for(path: Path, data: Path, results: Path) -> str:
     """The command that fills a table's gaps."""
     places = (("--data", data, "data"), ("--results", results, "results"))
-    return " ".join(
-        [f"mixbench run {path}", *(f"{name} {value}" for name, value, usual in places if str(value) != usual)]
-    )
+    named = ((name, str(value)) for name, value, usual in places if str(value) != usual)
+    return shlex.join(["mixbench", "run", str(path), *(word for pair in named for word in pair)])
 
 
 def _check_writable(results: Path) -> None:
     """Refuse a results folder in which nothing can be made, before anything starts."""
+    from mixbench.files import DISK_ERRORS
+
     try:
         (results / "runs").mkdir(parents=True, exist_ok=True)
         writable = os.access(results / "runs", os.W_OK)
-    except (FileExistsError, NotADirectoryError, PermissionError):
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
         writable = False
     if not writable:
         raise ValueError(f"--results {results}: no folder can be written there; name another with --results")

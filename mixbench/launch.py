@@ -36,14 +36,17 @@ class Plan:
     def sentence(self) -> str:
         """``94 runs in 2 stages: 61 done, 3 running, 30 to do``."""
         counts = Counter(self.states.values())
+        todo = set(self.todo)
         running = counts["running"]
         parts = [f"{counts['done']} done", *([f"{running} running"] if running else ())]
-        kept = sum(state == "failed" and run not in self.todo for run, state in self.states.items())
-        parts += [f"{kept} failed"] if kept else []
+        left = Counter(state == "failed" for run, state in self.states.items() if state != "done" and run not in todo)
+        parts += [f"{left[True]} failed"] if left[True] else []
+        parts += [f"{left[False]} blocked by them"] if left[False] else []
         again = sum(self.states[run] == "done" for run in self.todo)
         parts += [f"{len(self.todo) - running} to do"] + ([f"{again} of them for their weights only"] if again else [])
         stages = f"{len(self.stages)} stage{'s' if len(self.stages) != 1 else ''}"
-        return f"{len(self.states)} runs in {stages}: {', '.join(parts)}"
+        runs = f"{len(self.states)} run{'s' if len(self.states) != 1 else ''}"
+        return f"{runs} in {stages}: {', '.join(parts)}"
 
 
 def plan(sweep: Sweep, store: Store, *, retry_failed: bool = False) -> Plan:
@@ -64,6 +67,8 @@ def plan(sweep: Sweep, store: Store, *, retry_failed: bool = False) -> Plan:
         return states[run] != "done"
 
     wanted = {run for run in states if is_to_do(run)}
+    for stage in stages:  # what needs a run that failed, and is not tried again, would fail for want of it
+        wanted -= {run for run in stage if any(states[need] != "done" and need not in wanted for need in run.needs())}
     for stage in reversed(stages):  # a needed run of which only the numbers are here is trained again
         for run in stage:
             if run in wanted:

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001  (a missing number is a dash)
 """A grid as text."""
 
 import csv as csv_module

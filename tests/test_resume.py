@@ -1,5 +1,6 @@
 """Whatever kills a sweep, and whenever: started again it ends as if nothing had happened."""
 
+import contextlib
 import os
 import random
 import re
@@ -20,7 +21,8 @@ methods: [mixup, softmax_cam]
 seeds: [0, 1]
 teacher: {method: simple}
 recipes:
-  digits/tiny: {epochs: 30, batch_size: 25, schedule: cosine, pad: 1, flip: false, train_images: 200, checkpoint_seconds: 0}
+  digits/tiny: {epochs: 30, batch_size: 25, schedule: cosine, pad: 1, flip: false, train_images: 200,
+                checkpoint_seconds: 0}
 """
 ALLOWED = re.compile(
     r"runs/[^/]+/(run\.json|curve\.json|result\.json|weights-a\d+\.pt|predictions-a\d+\.npz"
@@ -114,10 +116,8 @@ def test_resume_after_kills_at_random_moments(folder, undisturbed, tmp_path):
         workers = children(launcher.pid)
         victims = moments.choice([[launcher.pid], workers[:1], [launcher.pid, *workers]])
         for victim in victims:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         if launcher.pid not in victims:
             time.sleep(moments.uniform(0.0, 1.0))
             launcher.kill()
