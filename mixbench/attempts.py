@@ -107,7 +107,7 @@ class Attempt:
             old.unlink(missing_ok=True)
         self._saved_at = time.monotonic()
         if self.stop.is_set():
-            raise StoppedError(f"stopped at step {step}; the next run goes on there")
+            raise StoppedError(f"at step {step}, saved; the next run goes on there")
 
     def saved(self) -> Iterator[bytes]:
         """States of the valid checkpoints of all attempts, newest step first; damaged ones are set aside, and told."""

@@ -127,24 +127,10 @@ def report(sweep: Path | None, table: int | None, form: str, metric: str, data: 
 @cli.command(name="list")
 def list_() -> int:
     """Show methods with their options, data sets, models and recipes."""
-    from mixbench import catalog
-    from mixbench.data import DATASETS
-    from mixbench.nets import MODELS
-    from mixbench.recipes import Recipes
+    from mixbench.listing import listing
 
-    click.echo("methods")
-    for name in catalog.names():
-        declared = catalog.declaration(name)
-        options = ", ".join(f"{option}={default!r}" for option, default in declared.options.items()) or "no options"
-        needs = f"; needs {', '.join(declared.given)}" if declared.given else ""
-        click.echo(f"  {name:<14} {declared.label} ({declared.source}): {options}{needs}")
-    click.echo("data sets")
-    for name, facts in DATASETS.items():
-        counts = f"{facts.train_images:,} + {facts.test_images:,} images, {facts.classes} classes"
-        click.echo(f"  {name:<14} {facts.label}: {counts}, {facts.image_size} pixels")
-    click.echo(f"  {'image_folder:PATH'} your own: train/CLASS/*.png and val/CLASS/*.png")
-    click.echo("models\n  " + ", ".join(MODELS))
-    click.echo("recipes\n  " + ", ".join(Recipes(Path("sweeps/recipes.yaml"), {}).names()))
+    for line in listing():
+        click.echo(line)
     return DONE
 
 

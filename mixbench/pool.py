@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import IO, Any, Protocol, cast
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from mixbench.execution import Execution
 from mixbench.files import DamagedError
+from mixbench.process import SAVE_SECONDS, WorkerProcess
 from mixbench.spec import Run
 from mixbench.store import Store
 
 POLL_SECONDS = 0.5
-SAVE_SECONDS = 60.0
-"""How long a stopped run may take to save before it is killed."""
 
 
 class Watcher(Protocol):
@@ -40,58 +34,17 @@ class Watcher(Protocol):
         """Something was recovered, or is worth knowing."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
-    """What became of the runs that were to do, by state."""
+    """How the work ended; what became of each run is in its files.
 
-    done: list[Run] = field(default_factory=list)
-    failed: dict[Run, str] = field(default_factory=dict)
-    stopped: bool = False
-    disk_full: bool = False
+    Attributes:
+        stopped: somebody asked to stop.
+        disk_full: a run failed because the disk is full or failing.
+    """
 
-
-class _Worker:
-    """A worker process, as the launcher sees it."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        # In a session of its own: Ctrl-C reaches the launcher alone, which then asks.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mixbench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-        self._jobs = cast("IO[bytes]", self._process.stdin)
-        self.told = cast("IO[bytes]", self._process.stdout)
-        self._rest = b""
-
-    def give(self, job: Mapping[str, Any]) -> None:
-        """Hand it a job."""
-        with contextlib.suppress(BrokenPipeError):  # it just died: its events will end, and say so
-            self._jobs.write(json.dumps(job).encode() + b"\n")
-
-    def events(self) -> list[dict[str, Any]] | None:
-        """What it has told since the last call; waits until there is something. None once it has ended."""
-        heard = os.read(self.told.fileno(), 1 << 16)
-        *lines, self._rest = (self._rest + heard).split(b"\n")
-        return [json.loads(line) for line in lines] if heard else None
-
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
-        self._process.send_signal(number)
-
-    def close(self) -> int:
-        """Let it end, by force after a while; its exit code, negative for a signal."""
-        for pipe in (self._jobs, self.told):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-        try:
-            return self._process.wait(timeout=SAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+    stopped: bool
+    disk_full: bool
 
 
 @dataclass
@@ -99,7 +52,7 @@ class _Slot:
     """A place for one run at a time, and the process that executes it."""
 
     environment: Mapping[str, str]
-    worker: _Worker | None = None
+    worker: WorkerProcess | None = None
     run: Run | None = None
 
 
@@ -121,7 +74,8 @@ class Pool:
         self._waiting: list[Run] = []
         self._elsewhere: list[Run] = []
         self._unsettled: set[str] = set()
-        self._outcome = Outcome()
+        self._failed: set[str] = set()
+        self._disk_full = False
         self._interrupts = 0
         self._asked_at = 0.0
         self._selector = selectors.DefaultSelector()
@@ -135,16 +89,15 @@ class Pool:
             while self._busy() or (not self._interrupts and (self._waiting or self._elsewhere)):
                 self._look_elsewhere()
                 self._hand_out()
+                self._press_on_stopping()
                 for key, _ in self._selector.select(timeout=POLL_SECONDS):
                     self._listen(key.data)
-                self._press_on_stopping()
         finally:
             for slot in self._slots:
                 self._close(slot)
             for number, handler in before.items():
                 signal.signal(number, handler)
-        self._outcome.stopped = bool(self._interrupts)
-        return self._outcome
+        return Outcome(bool(self._interrupts), self._disk_full)
 
     def _busy(self) -> bool:
         return any(slot.run for slot in self._slots)
@@ -166,15 +119,15 @@ class Pool:
             self._start(slot, ready)
 
     def _drop_blocked(self) -> None:
-        for run in list(self._waiting) if self._outcome.failed else ():
-            failed = [need.folder for need in run.needs() if need in self._outcome.failed]
+        for run in list(self._waiting) if self._failed else ():
+            failed = [need.folder for need in run.needs() if need.id in self._failed]
             if failed:
                 self._waiting.remove(run)
                 self._settle(run, "blocked", f"needs {failed[0]}, which failed")
 
     def _start(self, slot: _Slot, run: Run) -> None:
         if slot.worker is None:
-            slot.worker = _Worker(slot.environment)
+            slot.worker = WorkerProcess(slot.environment)
             self._selector.register(slot.worker.told, selectors.EVENT_READ, slot)
         slot.run = run
         execution = asdict(self._execution_of(run))
@@ -198,7 +151,7 @@ class Pool:
             self._watcher.moved(slot.run, event["steps"], event["of"], event.get("images_per_second"))
         else:
             run, slot.run = slot.run, None
-            self._outcome.disk_full |= event.get("disk", False)
+            self._disk_full |= event.get("disk", False)
             self._settle(run, event["state"], event.get("text", ""))
 
     def _settle(self, run: Run, state: str, text: str) -> None:
@@ -212,20 +165,22 @@ class Pool:
             self._watcher.ended(run, state, "is being computed by another process; waiting for it")
             return
         self._unsettled.discard(run.id)
-        if state == "done":
-            self._outcome.done.append(run)
-        elif state != "stopped":
-            self._outcome.failed[run] = text
+        if state not in ("done", "stopped"):
+            self._failed.add(run.id)
         self._watcher.ended(run, state, text)
 
     def _look_elsewhere(self) -> None:
         """Take back runs whose process elsewhere has ended, one way or the other."""
         for run in list(self._elsewhere):
+            if self._store.alive(run):
+                continue
+            self._elsewhere.remove(run)
+            end = self._store.ending(run) or {}
             if self._is_done(run):
-                self._elsewhere.remove(run)
                 self._settle(run, "elsewhere", "")
-            elif not self._store.alive(run):
-                self._elsewhere.remove(run)
+            elif end.get("state") == "failed":
+                self._settle(run, "failed", f"{end['text']} (in another process)")
+            else:
                 self._waiting.insert(0, run)
 
     def _is_done(self, run: Run) -> bool:
@@ -255,14 +210,15 @@ class Pool:
         return worker.close()
 
     def _hear(self, number: int, frame: object) -> None:  # noqa: ARG002
-        """Once: ask the workers to save and stop. Twice: kill them."""
+        """Count, no more: the loop acts, which knows every worker there is."""
         self._interrupts += 1
-        if self._interrupts == 1:
-            self._asked_at = time.monotonic()
-        for slot in self._slots:
-            if slot.worker is not None:
-                slot.worker.signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
 
     def _press_on_stopping(self) -> None:
-        if self._interrupts == 1 and time.monotonic() - self._asked_at > SAVE_SECONDS:
-            self._hear(signal.SIGTERM, None)
+        """Asked once: have the workers save and stop. Asked twice, or if that takes too long: kill them."""
+        if not self._interrupts:
+            return
+        self._asked_at = self._asked_at or time.monotonic()
+        patient = self._interrupts == 1 and time.monotonic() - self._asked_at < SAVE_SECONDS
+        for slot in self._slots:
+            if slot.worker is not None and slot.run is not None:
+                slot.worker.signal(signal.SIGTERM if patient else signal.SIGKILL)

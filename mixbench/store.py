@@ -90,8 +90,8 @@ class Store:
                 return path
         return None
 
-    def claim(self, run: Run, execution: Execution, *, weights_needed: bool = False) -> Attempt | None:
-        """A new attempt at a run; None where somebody is at work on it, or it is done.
+    def claim(self, run: Run, execution: Execution) -> Attempt | None:
+        """A new attempt at a run; None where somebody is at work on it, or it is done and its weights are here.
 
         Half-finished business of dead attempts is settled first: a result that was made but not published is
         published, a damaged ``result.json`` is set aside and told.
@@ -101,7 +101,7 @@ class Store:
         if newest and self._pulse.alive(folder, newest):
             return None
         self._write_request(run)
-        if self._settled(run) and (not weights_needed or self.weights(run)):
+        if self._settled(run) and self.weights(run):
             return None
         # The number after the one that was found dead, not after whatever stands there by now: else two who look
         # at the same dead attempt would both win.

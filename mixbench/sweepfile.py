@@ -95,20 +95,15 @@ def read(path: Path) -> SweepFile:
                 raise ValueError(f"unknown key '{key}'; a sweep has: {', '.join(SWEEP_KEYS)}")
         columns = [_column(item) for item in _listed(written, "settings")]
         rows = [row for item in _items(written) for row in _rows(*item)]
+        seeds = _seeds(written)
         _check_once("settings", [column.name for column in columns])
         _check_once("methods", [row.name for row in rows])
         with blaming("set"):
-            sweep_set = changes(written.get("set"))
-        return SweepFile(
-            path=path,
-            columns=columns,
-            rows=rows,
-            seeds=_seeds(written),
-            set=sweep_set,
-            links=_links(written),
-            table=_table(written.get("table"), rows),
-            recipes=Recipes(path, mapping(written.get("recipes"))),
-        )
+            changed = changes(written.get("set"))
+        links, table = _links(written), _table(written.get("table"), rows)
+        with blaming("recipes"):
+            own = mapping(written.get("recipes"))
+    return SweepFile(path, columns, rows, seeds, changed, links, table, Recipes(path, own))
 
 
 def _column(item: Any) -> Column:

@@ -73,6 +73,8 @@ def look(dataset: str, *, root: Path) -> Content:
     folder = own_folder(dataset, root=root)
     if folder is not None:
         listing = folders.list_images(folder)
+        for image in listing.images:
+            _decoded(image.path, size=1)  # an unreadable one is found now, and not hours later by a run
         counts = (len(listing.part(test=False)), len(listing.part(test=True)))
         return Content(folders.fingerprint(listing), False, len(listing.classes), *counts)
     pictures = read(dataset, root=root, image_size=None)

@@ -1,0 +1,31 @@
+"""What there is to choose from, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mixbench import catalog
+from mixbench.data import DATASETS, OWN_FOLDER
+from mixbench.nets import MODELS
+from mixbench.recipes import Recipes
+
+
+def listing() -> Iterator[str]:
+    """Methods with their options and defaults, data sets, models and recipes, line by line."""
+    yield "methods"
+    for name in catalog.names():
+        declared = catalog.declaration(name)
+        source = f" ({declared.source})" if declared.source else ""
+        options = ", ".join(f"{option}={default!r}" for option, default in declared.options.items()) or "no options"
+        needs = f"; needs {', '.join(declared.given)}" if declared.given else ""
+        yield f"  {name:<18} {declared.label}{source}: {options}{needs}"
+    yield "data sets"
+    for name, facts in DATASETS.items():
+        counts = f"{facts.train_images:,} + {facts.test_images:,} images, {facts.classes} classes"
+        yield f"  {name:<18} {facts.label}: {counts}, {facts.image_size} pixels"
+    yield f"  {OWN_FOLDER + 'PATH':<18} your own: train/CLASS/*.png and val/CLASS/*.png"
+    yield "models"
+    yield f"  {', '.join(MODELS)}"
+    yield "recipes"
+    yield f"  {', '.join(Recipes(Path('sweeps/recipes.yaml'), {}).names())}"

@@ -1,0 +1,62 @@
+"""A worker process, as the launcher sees it: jobs go in, events come out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import IO, Any, cast
+
+SAVE_SECONDS = 60.0
+"""How long a run that is to stop may take to save before it is killed."""
+
+
+class WorkerProcess:
+    """``python -m mixbench.worker``, started.
+
+    Attributes:
+        told: the pipe on which it tells what happens; readable when there is something to hear.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        # In a session of its own: Ctrl-C reaches the launcher alone, which then asks.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mixbench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        self._jobs = cast("IO[bytes]", self._process.stdin)
+        self.told = cast("IO[bytes]", self._process.stdout)
+        self._rest = b""
+
+    def give(self, job: Mapping[str, Any]) -> None:
+        """Hand it a job."""
+        with contextlib.suppress(BrokenPipeError):  # it just died: its events will end, and say so
+            self._jobs.write(json.dumps(job).encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]] | None:
+        """What it has told since the last call; waits until there is something. None once it has ended."""
+        heard = os.read(self.told.fileno(), 1 << 16)
+        *lines, self._rest = (self._rest + heard).split(b"\n")
+        return [json.loads(line) for line in lines] if heard else None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def close(self) -> int:
+        """Let it end, by force after a while; its exit code, negative for a signal."""
+        for pipe in (self._jobs, self.told):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        try:
+            return self._process.wait(timeout=SAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()

@@ -1,0 +1,74 @@
+"""Between two epochs nothing waits for the device.
+
+Tensors on torch's ``meta`` device have shapes and no values: whatever asks for a value, or makes a shape depend on one,
+raises. So a step that runs there never waits on a GPU. On a real one, CUDA's own watch says the same.
+"""
+
+import copy
+from unittest import mock
+
+import pytest
+import torch
+
+import methods
+from methods import Batch
+from methods.contract import SmallNetwork
+from mixbench import catalog, tasks
+from mixbench.execution import Execution
+from mixbench.spec import Run
+from mixbench.streams import Streams
+from mixbench.train import State, Step, steps
+
+RUN = Run(method="simple", dataset="digits", model="tiny", epochs=2, batch_size=30, pad=1, train_images=100)
+
+
+def built(name, device):
+    given = {"teacher": SmallNetwork().to(device)} if catalog.declaration(name).given else {}
+    return methods.build(name, {}, given).to(device)
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_a_mixer_asks_the_device_for_no_value(name):
+    x = torch.rand(9, 3, 16, 16).to("meta")
+    y = torch.eye(10)[torch.arange(9)].to("meta")
+    net = SmallNetwork().to("meta")
+    mixed = built(name, "meta")(Batch(x, y, torch.arange(9)), net)
+    loss = mixed.loss(mixed.logits(net), tasks.cross_entropy)
+    assert loss.device.type == "meta"
+
+
+def test_the_loop_asks_the_device_for_no_value_within_an_epoch():
+    sgd = torch.optim.SGD
+    plain = mock.patch.object(torch.optim, "SGD", lambda *args, fused, **kwargs: sgd(*args, foreach=False, **kwargs))
+    with plain:
+        task = tasks.Classify(RUN, Streams(0), Execution(device="meta"), None)
+        step = Step(RUN, task)
+    state = State(torch.zeros(task.steps, device="meta"))
+    assert sum(1 for _ in steps(RUN, 0, task, step, state)) == task.steps == 4
+    with pytest.raises(Exception, match=r"meta|Meta"):  # the one wait, once the epoch is over
+        state.close_epoch({})
+
+
+def test_the_meta_device_notices_a_value_that_is_asked_for():
+    with pytest.raises(RuntimeError):
+        torch.rand(3, device="meta").sum().item()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in catalog.names() if not catalog.declaration(name).given])
+def test_an_epoch_on_a_gpu_never_waits(name, precision):
+    run = Run.from_dict(RUN.to_dict() | {"method": name, "precision": precision})
+    task = tasks.Classify(run, Streams(0), Execution(device="cuda"), None)
+    step = Step(run, task)
+    state = State(torch.zeros(task.steps, device="cuda"))
+    for _ in steps(run, 0, task, step, copy.copy(state)):  # the first epoch chooses algorithms and allocates
+        pass
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in steps(run, 1, task, step, state):
+            pass
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert state.close_epoch({})["train_loss"] > 0

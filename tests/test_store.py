@@ -1,0 +1,243 @@
+"""Which runs are done, who is at work, and what is recovered from what."""
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from mixbench import attempts, files
+from mixbench.attempts import FencedError, StoppedError
+from mixbench.execution import Execution
+from mixbench.spec import Run
+from mixbench.store import Result, StaleResultError, Store, payload_of
+
+RUN = Run(method="mixup", dataset="digits", model="tiny", epochs=3)
+RESULT = Result(
+    metrics={"top1": 50.0},
+    options={"alpha": 1.0, "draw": "batch"},
+    notes={},
+    content="c0ffee",
+    official=True,
+    attempt=1,
+    seconds=1.0,
+    device="a CPU",
+    versions={},
+    commit="abc",
+    execution={},
+)
+ARTIFACTS = {
+    "weights-a1.pt": b"weights",
+    "predictions-a1.npz": b"predictions",
+    "curve.json": files.encode({"curve": []}),
+}
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def store(tmp_path, told):
+    return Store(tmp_path, tell=told.append)
+
+
+def finish(store, attempt, artifacts=ARTIFACTS):
+    with attempt:
+        attempt.finish(payload_of(RUN, RESULT), artifacts)
+
+
+def dead_attempt(store):
+    """An attempt whose process was killed: claimed by a process that is gone."""
+    code = (
+        "from pathlib import Path; from mixbench.store import Store; from mixbench.execution import Execution;"
+        "from mixbench.spec import Run; import sys;"
+        "Store(Path(sys.argv[1]), tell=print).claim(Run.from_dict(eval(sys.argv[2])), Execution())"
+    )
+    subprocess.run([sys.executable, "-c", code, str(store.root), repr(RUN.to_dict())], check=True)
+    return attempts.numbers(store.folder(RUN))[-1]
+
+
+def test_store_has_no_result_of_a_run_that_was_never_begun(store):
+    assert store.result(RUN) is None
+    assert store.weights(RUN) is None
+
+
+def test_store_finds_the_result_and_the_weights_of_a_finished_run(store):
+    finish(store, store.claim(RUN, Execution()))
+    assert store.result(RUN) == RESULT
+    assert store.weights(RUN).read_bytes() == b"weights"
+
+
+def test_store_claims_a_run_once_while_somebody_is_at_it(store):
+    attempt = store.claim(RUN, Execution())
+    with attempt:
+        assert store.alive(RUN)
+        assert store.claim(RUN, Execution()) is None
+
+
+def test_store_claims_no_finished_run(store):
+    finish(store, store.claim(RUN, Execution()))
+    assert store.claim(RUN, Execution()) is None
+
+
+def test_store_claims_a_run_whose_process_is_gone_with_the_next_number(store):
+    assert dead_attempt(store) == 1
+    assert not store.alive(RUN)
+    assert store.claim(RUN, Execution()).number == 2
+
+
+def test_store_does_not_take_a_recycled_pid_for_the_process_that_claimed(store):
+    number = dead_attempt(store)
+    path = store.folder(RUN) / "attempts" / str(number) / "attempt.json"
+    about = files.read(path)
+    files.write(path, files.encode(about | {"pid": os.getpid()}))
+    assert not store.alive(RUN)
+
+
+def test_store_watches_the_heartbeat_of_another_machine_for_a_lease(store, monkeypatch):
+    number = dead_attempt(store)
+    place = store.folder(RUN) / "attempts" / str(number)
+    files.write(place / "attempt.json", files.encode(files.read(place / "attempt.json") | {"boot": "elsewhere"}))
+    clock = [1000.0]
+    monkeypatch.setattr(attempts.time, "monotonic", lambda: clock[0])
+    assert store.claim(RUN, Execution()) is None
+    clock[0] += attempts.LEASE_SECONDS - 1
+    os.utime(place / "hb", ns=(1, 1))
+    assert store.alive(RUN)
+    clock[0] += attempts.LEASE_SECONDS - 1
+    assert store.alive(RUN)
+    clock[0] += 2
+    assert not store.alive(RUN)
+    assert store.claim(RUN, Execution()).number == number + 1
+
+
+def test_store_sets_a_damaged_result_aside_and_publishes_it_again_from_the_attempt(store, told):
+    finish(store, store.claim(RUN, Execution()))
+    path = store.folder(RUN) / "result.json"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(files.DamagedError, match=r"result\.json"):
+        store.result(RUN)
+    assert store.claim(RUN, Execution()) is None
+    assert store.result(RUN) == RESULT
+    assert len(list(store.folder(RUN).glob("result.json.bad-*"))) == 1
+    assert "damaged" in told[0]
+
+
+def test_store_computes_again_where_a_damaged_result_cannot_be_recovered(store):
+    finish(store, store.claim(RUN, Execution()))
+    folder = store.folder(RUN)
+    (folder / "result.json").write_bytes(b"{")
+    (folder / "weights-a1.pt").write_bytes(b"damaged too")
+    assert store.claim(RUN, Execution()).number == 2
+
+
+def test_store_lets_a_done_run_be_claimed_for_its_weights_and_keeps_its_numbers(store):
+    finish(store, store.claim(RUN, Execution()))
+    (store.folder(RUN) / "weights-a1.pt").unlink()
+    before = (store.folder(RUN) / "result.json").read_bytes()
+    attempt = store.claim(RUN, Execution())
+    assert attempt.number == 2
+    finish(store, attempt, {"weights-a2.pt": b"again"})
+    assert store.weights(RUN).read_bytes() == b"again"
+    assert (store.folder(RUN) / "result.json").read_bytes() == before
+
+
+def test_store_refuses_a_result_made_with_another_default(store):
+    old = payload_of(RUN, RESULT) | {"options": {"alpha": 0.4, "draw": "batch"}}
+    with store.claim(RUN, Execution()) as attempt:
+        attempt.finish(old, ARTIFACTS)
+    with pytest.raises(StaleResultError, match=r"alpha=0\.4, the code's default is now 1\.0"):
+        store.result(RUN)
+
+
+def test_store_refuses_a_folder_that_asks_for_another_run(store):
+    folder = store.folder(RUN)
+    files.write(folder / "run.json", files.encode({"schema": 1, "run": RUN.id, "request": {"method": "other"}}))
+    with pytest.raises(ValueError, match="asks for another run"):
+        store.claim(RUN, Execution())
+
+
+def test_store_writes_a_damaged_request_again(store, told):
+    dead_attempt(store)
+    (store.folder(RUN) / "run.json").write_bytes(b"")
+    store.claim(RUN, Execution())
+    assert list(store.known()) == [RUN]
+    assert "run.json is damaged" in told[0]
+
+
+def test_attempt_that_raises_ends_failed_with_type_text_and_traceback(store):
+    with pytest.raises(ZeroDivisionError), store.claim(RUN, Execution()):
+        _ = 1 / 0
+    end = store.ending(RUN)
+    assert (end["state"], end["type"], end["retryable"]) == ("failed", "ZeroDivisionError", False)
+    assert "test_store.py" in end["traceback"]
+
+
+def test_attempt_that_met_a_full_disk_may_be_tried_again(store):
+    with pytest.raises(OSError, match="full"), store.claim(RUN, Execution()):
+        raise OSError(28, "full")
+    assert store.ending(RUN)["retryable"]
+
+
+def test_attempt_saves_and_stops_when_asked(store):
+    attempt = store.claim(RUN, Execution())
+    attempt.stop.set()
+    assert attempt.due(epoch_over=False)
+    with pytest.raises(StoppedError, match="step 7"), attempt:
+        attempt.save(7, b"state")
+    assert store.ending(RUN)["state"] == "stopped"
+    assert list(store.claim(RUN, Execution()).saved()) == [b"state"]
+
+
+def test_attempt_keeps_the_last_two_checkpoints_newest_first(store):
+    attempt = store.claim(RUN, Execution())
+    for step in (5, 10, 1000):
+        attempt.save(step, f"{step}".encode())
+    assert list(attempt.saved()) == [b"1000", b"10"]
+
+
+def test_attempt_falls_back_to_the_checkpoint_before_a_damaged_one_and_says_so(store, told):
+    attempt = store.claim(RUN, Execution())
+    attempt.save(5, b"five")
+    attempt.save(10, b"ten")
+    newest = store.folder(RUN) / "ckpt" / "000000000010-a1.pt"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert list(attempt.saved()) == [b"five"]
+    assert "damaged checkpoint" in told[0]
+    assert not newest.exists()
+
+
+@pytest.mark.parametrize("late", ["save", "finish"])
+def test_attempt_that_was_taken_over_writes_nothing(store, late):
+    old = store.claim(RUN, Execution())
+    assert attempts.claim(store.folder(RUN), 2, Execution(), tell=print)
+    before = sorted(path for path in store.folder(RUN).rglob("*") if path.is_file())
+    with pytest.raises(FencedError), old:
+        old.save(1, b"state") if late == "save" else old.finish(payload_of(RUN, RESULT), ARTIFACTS)
+    assert sorted(path for path in store.folder(RUN).rglob("*") if path.is_file()) == before
+
+
+def test_attempt_notices_within_a_heartbeat_that_it_was_taken_over(store, monkeypatch):
+    monkeypatch.setattr(attempts, "HEARTBEAT_SECONDS", 0.02)
+    with store.claim(RUN, Execution()) as old:
+        attempts.claim(store.folder(RUN), 2, Execution(), tell=print)
+        assert old.stop.wait(5)
+
+
+def test_attempt_says_who_it_is(store):
+    attempt = store.claim(RUN, Execution(threads=2))
+    about = files.read(attempt.place / "attempt.json")
+    assert about["host"] == socket.gethostname()
+    assert about["pid"] == os.getpid()
+    assert about["execution"]["threads"] == 2
+    assert about["commit"]
+
+
+def test_attempt_end_names_its_files_with_their_checksums(store):
+    finish(store, store.claim(RUN, Execution()))
+    kept = store.ending(RUN)["files"]
+    assert kept["weights-a1.pt"] == hashlib.sha256(b"weights").hexdigest()
