@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from importlib.util import find_spec
@@ -56,7 +55,7 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
 
     As often as you like: what is done is never done twice, what was stopped goes on where it was.
     """
-    from mixbench.launch import check_data, launch, plan
+    from mixbench.launch import launch, plan, prepare
     from mixbench.recipes import blaming
     from mixbench.store import Store
 
@@ -72,16 +71,12 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
     if dry_run:
         _print_todo(planned.todo)
         return DONE
-    for one, state in planned.states.items():
-        if state == "done":
-            store.tidy(one)
+    execution = _execution(grid, **how)
+    prepare(planned, store, execution)
     if not planned.todo:
         if not quiet:
             click.echo("nothing to do")
         return _summary(planned, quiet=True)
-    execution = _execution(grid, **how)
-    _check_writable(how["results"])  # before the data are looked at, since what is found there is kept here
-    check_data(planned, store, execution)
     with _watcher(quiet=quiet, total=len(planned.todo)) as watcher:
         outcome = launch(planned, store, execution, how["slots"], watcher)
     if outcome.stopped:
@@ -160,8 +155,7 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; nobody to tell
+    except SystemExit:  # how click takes it that the reader of a pipe has left: there is nobody to tell
         code = DONE
     except (ValueError, DamagedError) as error:
         _complain(str(error))
@@ -227,21 +221,6 @@ def _command_for(path: Path, data: Path, results: Path) -> str:
     places = (("--data", data, "data"), ("--results", results, "results"))
     named = ((name, str(value)) for name, value, usual in places if str(value) != usual)
     return shlex.join(["mixbench", "run", str(path), *(word for pair in named for word in pair)])
-
-
-def _check_writable(results: Path) -> None:
-    """Refuse a results folder in which nothing can be made, before anything starts."""
-    from mixbench.files import DISK_ERRORS
-
-    try:
-        (results / "runs").mkdir(parents=True, exist_ok=True)
-        writable = os.access(results / "runs", os.W_OK)
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        writable = False
-    if not writable:
-        raise ValueError(f"--results {results}: no folder can be written there; name another with --results")
 
 
 def _check_installation() -> None:

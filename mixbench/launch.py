@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mixbench import devices, pool
-from mixbench.data import identify
+from mixbench.data import DataError, identify
 from mixbench.execution import Execution
+from mixbench.files import DISK_ERRORS
 from mixbench.grid import Sweep
 from mixbench.pool import Outcome, Watcher
 from mixbench.spec import Run
@@ -76,8 +78,40 @@ def plan(sweep: Sweep, store: Store, *, retry_failed: bool = False) -> Plan:
     return Plan(sweep, stages, states, [run for stage in stages for run in stage if run in wanted])
 
 
+def prepare(planned: Plan, store: Store, execution: Execution) -> None:
+    """Make sure, before anything starts, that the work can be done; tidy up after attempts that died.
+
+    Raises:
+        mixbench.data.DataError: data are missing or damaged, and there is something to do with them.
+        ValueError: nothing can be written, finished runs saw other data, or a batch is larger than what is at hand.
+    """
+    if planned.todo:
+        check_writable(store.root)  # before the data are looked at, since what is found there is kept here
+    try:
+        check_data(planned, store, execution)
+    except DataError:
+        if planned.todo:
+            raise
+    for run, state in planned.states.items():
+        if state == "done":
+            store.tidy(run)
+
+
+def check_writable(results: Path) -> None:
+    """Refuse a results folder in which nothing can be made, before anything starts."""
+    try:
+        (results / "runs").mkdir(parents=True, exist_ok=True)
+        writable = os.access(results / "runs", os.W_OK)
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        writable = False
+    if not writable:
+        raise ValueError(f"--results {results}: no folder can be written there; name another with --results")
+
+
 def check_data(planned: Plan, store: Store, execution: Execution) -> None:
-    """Make sure, before anything starts, that the data are there and are those that finished runs saw.
+    """Make sure that the data are there and are those that finished runs saw.
 
     Raises:
         mixbench.data.DataError: data are missing or damaged.

@@ -10,6 +10,7 @@ from typing import Any
 from mixbench import catalog, sweepfile
 from mixbench.data import DATASETS, OWN_FOLDER, Facts, identify
 from mixbench.grid import Cell, Resources, Sweep
+from mixbench.nets import SMALLEST
 from mixbench.recipes import blaming
 from mixbench.spec import LINKS, Run, as_options
 from mixbench.sweepfile import LINK_KEYS, Column, Link, Row, SweepFile
@@ -185,6 +186,9 @@ def _check_against(facts: Facts, run: Run) -> None:
     images = run.train_images or facts.train_images
     if run.batch_size > images:
         raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
+    if facts.image_size < SMALLEST[run.model]:
+        sizes = f"{run.model} needs {SMALLEST[run.model]} pixels or more"
+        raise ValueError(f"the pictures of {facts.label} have {facts.image_size} pixels a side, but {sizes}")
     if run.mean and len(run.mean) not in (1, facts.channels):
         raise ValueError(f"mean has {len(run.mean)} numbers, but {facts.label} has {facts.channels} channels")
     if run.pad >= facts.image_size:

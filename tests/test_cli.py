@@ -80,12 +80,22 @@ def test_dry_run_of_a_thousand_runs_counts_each_once(mixbench, tmp_path):
 
 def test_run_of_a_finished_sweep_does_nothing_and_says_so(mixbench, tiny, tmp_path, finish):
     for run in runs_of(tiny):
-        finish(tmp_path / "results", run)
+        finish(tmp_path / "results", run, content=next(iter(DATASETS["digits"].official)))
+    mixbench("run", tiny)  # looks at the data once, and remembers them
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     said = mixbench("run", tiny)
     assert (said.code, said.err) == (0, "")
     assert "6 runs in 2 stages: 6 done, 0 to do" in said.out
+    assert "nothing to do" in said.out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_run_never_says_done_for_other_data_than_the_results_are_from(mixbench, tiny, tmp_path, finish):
+    for run in runs_of(tiny):
+        finish(tmp_path / "results", run, content="feedface")
+    said = mixbench("run", tiny)
+    assert said.code == 2
+    assert "was trained on other data (fingerprint feedface)" in said.err
 
 
 def test_help_and_no_command_at_all_say_what_there_is(mixbench):
@@ -133,6 +143,15 @@ def test_python_m_mixbench_is_the_same_command(tiny, tmp_path):
     module = process(sys.executable, "-m", "mixbench", *words, cwd=tmp_path)
     assert script.returncode == 0
     assert (module.returncode, module.stdout, module.stderr) == (script.returncode, script.stdout, script.stderr)
+
+
+def test_reader_that_leaves_early_is_no_failure(tiny, tmp_path):
+    words = [sys.executable, "-m", "mixbench", "run", str(tiny), "--dry-run"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes) as command:
+        command.stdout.close()
+        assert command.stderr.read() == b""
+    assert command.returncode == 0
 
 
 def test_why_says_what_a_run_is_and_what_came_out(mixbench, tiny, tmp_path, finish):

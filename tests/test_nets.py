@@ -7,7 +7,7 @@ import torch
 
 from methods.base import Network
 from mixbench.data import DATASETS
-from mixbench.nets import MODELS, build
+from mixbench.nets import MODELS, SMALLEST, build
 
 SHARED = Path(__file__).parents[1] / os.environ.get("MIXBENCH_SHARED", "../shared")
 
@@ -168,3 +168,10 @@ def test_resnet20_with_published_weights_knows_the_pictures_it_was_trained_on(pu
     with torch.no_grad():
         right = (published(x).argmax(1) == y).float().mean().item()
     assert right > 0.99  # 99.8 % on all 4,000, says who published them
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_smallest_image_a_network_takes_is_the_one_that_is_said(name):
+    made(name, image_size=SMALLEST[name])
+    with pytest.raises(ValueError, match="pixels or more"):
+        made(name, image_size=SMALLEST[name] - 1)

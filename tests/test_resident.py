@@ -213,8 +213,8 @@ def test_a_subset_is_drawn_by_the_seed():
 
 
 def test_a_class_with_too_few_images_is_named():
-    with pytest.raises(ValueError, match="8 images need 4 of class 1, which has 3; ask for fewer"):
-        subset([0, 0, 0, 0, 0, 1, 1, 1], 8)
+    with pytest.raises(ValueError, match="6 images need 3 of class 1, which has 2; ask for fewer"):
+        subset([0, 0, 0, 0, 0, 0, 1, 1], 6)
 
 
 # ---- speed on a device
@@ -231,3 +231,8 @@ def test_an_epoch_never_waits_for_the_device():
             pass
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_subset_of_all_images_is_all_of_them_though_classes_differ_in_size():
+    y = np.array([0, 0, 0, 1])
+    assert stratified_subset(y, 4, torch.Generator().manual_seed(0)).tolist() == [0, 1, 2, 3]

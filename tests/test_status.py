@@ -95,7 +95,8 @@ def test_differences_of_equal_runs_are_none():
 
 
 def test_differences_name_options_one_by_one():
-    one, other = replace(RUN, options=(("a", 1.0), ("b", 2.0))), replace(RUN, options=(("b", 3.0), ("c", 4.0)))
+    one = replace(RUN, options=(("a", 1.0), ("b", 2.0), ("same", 5.0)))
+    other = replace(RUN, options=(("b", 3.0), ("c", 4.0), ("same", 5.0)))
     assert differences(one, other) == {"a": (1.0, "its default"), "b": (2.0, 3.0), "c": ("its default", 4.0)}
 
 

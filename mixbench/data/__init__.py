@@ -147,7 +147,7 @@ def data_files(dataset: str, *, root: Path) -> list[Path]:
     paths = [root / name for name in facts.files]
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{path} is missing; {facts.put} ({root})")
+            raise DataError(f"{path} is missing; {facts.put} ({root}), or name another with --data")
     return paths
 
 

@@ -126,9 +126,13 @@ class Resident:
 def stratified_subset(y: NDArray[np.int64], count: int, generator: torch.Generator) -> Tensor:
     """Indices, ascending, of ``count`` images: as many of each class; the first classes have one more if need be.
 
+    All of them are all of them, also where classes differ in size.
+
     Raises:
         ValueError: a class has too few images.
     """
+    if count == len(y):
+        return torch.arange(count)
     classes, labels = np.unique(y, return_inverse=True)
     shuffled = torch.randperm(len(y), generator=generator).numpy()
     chosen = []

@@ -17,6 +17,9 @@ MODELS: Mapping[str, str] = {
 }
 """Each network's name, which is also that of the function that makes it, and the module of that function."""
 
+SMALLEST: Mapping[str, int] = {"tiny": 4, "resnet8": 8, "resnet20": 8, "resnet18": 16}
+"""The side, in pixels, of the smallest images whose last feature map is more than one pixel."""
+
 
 def build(
     name: str,
