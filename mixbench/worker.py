@@ -75,6 +75,7 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
 
     begun = time.monotonic()
     torch.set_num_threads(execution.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: torch's own default is ten bits in convolutions
     for need in run.needs():
         _check_need(run, need, store)
     progress = _Progress(run, tell)

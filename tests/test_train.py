@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mixbench import tasks
+from mixbench.attempts import StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Store
@@ -94,7 +95,7 @@ def test_training_goes_on_in_the_middle_of_an_epoch(store, tmp_path):
         if steps == 5:
             attempt.stop.set()
 
-    with pytest.raises(Exception, match="at step 5"), attempt:
+    with pytest.raises(StoppedError, match="at step 5"), attempt:
         train(RUN, attempt, Execution(), None, stop)
     seen = []
     rest = trained(RUN, store, steps=lambda steps, of: seen.append(steps))
@@ -145,3 +146,21 @@ def test_methods_of_one_seed_share_first_weights_subset_and_order():
     for one, other in zip(simple.batches(1, 0), cutmix.batches(1, 0), strict=True):
         assert torch.equal(one.view, other.view)
         assert torch.equal(one.x, other.x)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_a_gpu_goes_on_from_its_checkpoint(store):
+    on_gpu = Execution(device="cuda")
+    attempt = store.claim(RUN, on_gpu)
+
+    def stop(steps, of):
+        if steps == 5:
+            attempt.stop.set()
+
+    with pytest.raises(StoppedError, match="at step 5"), attempt:
+        train(RUN, attempt, on_gpu, None, stop)
+    seen = []
+    rest = trained(RUN, store, execution=on_gpu, steps=lambda steps, of: seen.append(steps))
+    assert seen == [6, 7, 8, 9]
+    assert [entry["epoch"] for entry in rest.curve] == [1, 2, 3]
