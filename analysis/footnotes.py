@@ -27,7 +27,7 @@ VERDICTS: Mapping[str, str] = {
 
 def footnotes(grid: Grid) -> list[str]:
     """All sentences of a grid, the most important first."""
-    parts = (_data, _left_out, _problems, _code, _executions, _gaps, _paper, _verdicts)
+    parts = (_unlike, _data, _left_out, _problems, _code, _executions, _gaps, _paper, _verdicts)
     return [note for part in parts for note in part(grid)]
 
 
@@ -50,6 +50,11 @@ def shortest(chosen: Sequence[Leaf], among: Sequence[Leaf]) -> str:
             mine, branch = ([leaf[1:] for leaf in leaves] for leaves in (mine, branch))
         names.append(head if set(mine) == set(branch) else f"{head} ({shortest(mine, branch)})")
     return ", ".join(names)
+
+
+def _unlike(grid: Grid) -> Iterator[str]:
+    if grid.sweep.table.unlike:
+        yield f"rows of a column may differ in {', '.join(grid.sweep.table.unlike)}: they are not one protocol"
 
 
 def _data(grid: Grid) -> Iterator[str]:

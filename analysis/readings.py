@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from types import MappingProxyType
@@ -19,14 +19,10 @@ COUNTED: Mapping[str, str] = MappingProxyType(
     {
         "last": "last epoch",
         "median10": f"median of the last {ALWAYS_EVALUATED} epochs on the test set, a selection on the test set",
-        "best": "best epoch, chosen on the test set, so higher than what new images would give",
+        "best": "best of the evaluated epochs by top-1, chosen on the test set, so higher than new images would give",
     }
 )
 """Which value of a run counts, and what a caption must say of it."""
-
-_OF_CURVE: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
-    {"median10": lambda curve: stats.median_of_last(curve, ALWAYS_EVALUATED), "best": stats.best}
-)
 
 
 @dataclass(frozen=True)
@@ -45,12 +41,14 @@ class Gathered:
     Attributes:
         readings: of the finished ones.
         unfinished: those that ``mixbench run`` would make, a damaged result's among them.
+        failed: those of them that failed, which it tries again only when asked to.
         problems: why a result is damaged, or cannot be used; a sentence by run.
         asked: how many different runs there should be.
     """
 
     readings: Mapping[Run, Reading]
     unfinished: tuple[Run, ...]
+    failed: tuple[Run, ...]
     problems: Mapping[Run, str]
     asked: int
 
@@ -105,7 +103,8 @@ def gather(sweep: Sweep, store: Store, metric: str) -> Gathered:
             problems[run] = f"{error}; the run counts as missing and will be made again"
         except (StaleResultError, _UnusableError) as error:
             problems[run] = str(error)
-    return Gathered(readings, tuple(unfinished), problems, len(runs))
+    failed = tuple(run for run in unfinished if (store.ending(run) or {}).get("state") == "failed")
+    return Gathered(readings, tuple(unfinished), failed, problems, len(runs))
 
 
 def _values(run: Run, result: Result, store: Store, metric: str, names: Sequence[str]) -> dict[str, float]:
@@ -123,7 +122,11 @@ def _values(run: Run, result: Result, store: Store, metric: str, names: Sequence
     if lacking:
         epochs = ", ".join(map(str, lacking))
         raise _UnusableError(f"the curve of {run.folder} lacks epoch {epochs} of {run.epochs}; {redo}")
-    return {name: _OF_CURVE[metric](list(curve.values())) for name, curve in curves.items()}
+    if metric == "median10":
+        return {name: stats.median_of_last(list(curve.values()), ALWAYS_EVALUATED) for name, curve in curves.items()}
+    # One epoch for all metrics: the best top-1 and the best top-5 of different epochs belong to no network.
+    best = stats.best([row for row in rows if "top1" in row], by="top1")
+    return {name: best[name] for name in names}
 
 
 def _check_names(sweep: Sweep, run: Run, result: Result, names: Sequence[str]) -> None:

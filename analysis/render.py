@@ -105,8 +105,9 @@ def _differences(grid: Grid) -> list[str]:
     if not any(grid.differences.values()):
         return []
     reference = grid.label(grid.sweep.table.compare)
+    unit = " in percentage points" if all(name.startswith("top") for name in grid.names) else ""
     above = (
-        f"Difference to {reference} in percentage points, seed by seed: mean [95 % t-interval], not adjusted for the "
+        f"Difference to {reference}{unit}, seed by seed: mean [95 % t-interval], not adjusted for the "
         "number of comparisons; r is the correlation of the two rows over the seeds."
     )
     head = ["Method"] + ["Metric"] * (len(grid.names) > 1)
@@ -134,7 +135,9 @@ def _missing(grid: Grid, command: str) -> str:
     missing = len(grid.gathered.unfinished)
     if not missing:
         return ""
-    return f"{missing} of {grid.gathered.asked} runs {'is' if missing == 1 else 'are'} missing: `{command}`"
+    failed = len(grid.gathered.failed)
+    again = f" --retry-failed` ({failed} failed)" if failed else "`"
+    return f"{missing} of {grid.gathered.asked} runs {'is' if missing == 1 else 'are'} missing: `{command}{again}"
 
 
 def _filled(grid: Grid, numbers: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
@@ -38,6 +38,7 @@ from mixbench.data import DATASETS, Content, DataError
 from mixbench.data.read import Pictures, read
 from mixbench.execution import Execution
 from mixbench.spec import Run
+from mixbench.store import Store
 from mixbench.streams import Streams
 from mixbench.train import State, Step, steps
 
@@ -202,13 +203,14 @@ def our_loop(model: str, pictures: Pictures, precision: str, channels_last: bool
     """Our own steps, with what its loop asks after each."""
     run = ours(model, precision)
     task = task_of(run, Execution(channels_last=channels_last), pictures)
-    step, stop = Step(run, task), threading.Event()
-    while True:
-        state = State(torch.zeros(task.steps))
-        for _ in steps(run, 0, task, step, state):
-            stop.is_set()
-            time.monotonic()
-            yield
+    step = Step(run, task)
+    with tempfile.TemporaryDirectory() as place:
+        attempt = Store(Path(place), tell=print).claim(run, Execution())
+        while attempt:
+            state = State(torch.zeros(task.steps))
+            for _ in steps(run, 0, task, step, state):
+                attempt.due(epoch_over=False)
+                yield
 
 
 def ours(model: str, precision: str) -> Run:

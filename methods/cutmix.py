@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -38,7 +40,7 @@ class CutMix(Mixer):
     label = "CutMix"
     source = "Yun et al., 2019"
 
-    def __init__(self, *, alpha: float = 1.0, prob: float = 1.0, draw: str = "batch") -> None:
+    def __init__(self, *, alpha: float = 1.0, prob: float = 1.0, draw: Literal["batch", "sample"] = "batch") -> None:
         super().__init__()
         self.alpha = check_alpha(alpha)
         self.prob = check_prob(prob)

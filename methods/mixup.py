@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from methods.base import Batch, Mixed, Mixer, Network, register
 from methods.ops import beside, blend, check_alpha, check_choice, draw_lam, draw_partners, soft_labels
 
@@ -21,7 +23,7 @@ class Mixup(Mixer):
     label = "Mixup"
     source = "Zhang et al., 2018"
 
-    def __init__(self, *, alpha: float = 1.0, draw: str = "batch") -> None:
+    def __init__(self, *, alpha: float = 1.0, draw: Literal["batch", "sample"] = "batch") -> None:
         super().__init__()
         self.alpha = check_alpha(alpha)
         self.draw = check_choice("draw", draw, ("batch", "sample"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from methods.base import Batch, Mixed, Network, TeacherMixer, register
@@ -27,7 +29,12 @@ class SoftmaxCAM(TeacherMixer):
     source = "TransformMix paper, section 4.6"
 
     def __init__(
-        self, teacher: Network, *, label_from: str = "mask", alpha: float = 1.0, cam_class: str = "label"
+        self,
+        teacher: Network,
+        *,
+        label_from: Literal["mask", "lam"] = "mask",
+        alpha: float = 1.0,
+        cam_class: Literal["label", "prediction"] = "label",
     ) -> None:
         super().__init__(teacher)
         self.label_from = check_choice("label_from", label_from, ("mask", "lam"))
@@ -38,7 +45,7 @@ class SoftmaxCAM(TeacherMixer):
         """Mix one batch; one forward pass of the teacher."""
         size = len(batch.x)
         (partners,) = beside(batch.x, draw_partners(size, 2, self.generator))
-        maps = cam(self.teacher, batch.x, batch.y if self.cam_class == "label" else None)
+        maps = cam(self.teacher, batch.x, self._classes(batch))
         mask = share_pixels(maps, partners)
         if self.label_from == "mask":
             weights = pair(mask.mean((1, 2, 3)))
@@ -46,6 +53,15 @@ class SoftmaxCAM(TeacherMixer):
             (weights,) = beside(batch.x, draw_lam(size, 2, self.alpha, self.generator))
         mixed = batch.x[partners[:, 1]].lerp_(batch.x, mask)
         return Mixed(mixed, soft_labels(batch.y, partners, weights))
+
+    def _classes(self, batch: Batch) -> Tensor | None:
+        """Labels whose classes' maps are taken; None for those that the teacher predicts."""
+        if self.cam_class == "prediction":
+            return None
+        known, asked = self.teacher.fc.out_features, batch.y.shape[1]
+        if known != asked:
+            raise ValueError(f"the teacher knows {known} classes, the labels have {asked}: set cam_class to prediction")
+        return batch.y
 
 
 def share_pixels(maps: Tensor, partners: Tensor) -> Tensor:

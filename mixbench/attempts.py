@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import threading
 import time
 import traceback
@@ -36,6 +37,14 @@ class StoppedError(Exception):
 
 class FencedError(Exception):
     """A newer attempt has taken over: this one must not write anything any more."""
+
+
+class MissingNeedError(RuntimeError):
+    """What a run needs has not finished, or is damaged."""
+
+
+class OtherDataError(ValueError):
+    """A run was begun on other data than those at hand."""
 
 
 class Attempt:
@@ -118,11 +127,32 @@ class Attempt:
             else:
                 self.tell(f"{files.set_aside(path)} is a damaged checkpoint; the one before it is used, or the start")
 
+    def begin(self, content: str) -> None:
+        """Say on which data the run is begun; the first attempt's word stands.
+
+        Raises:
+            OtherDataError: an earlier attempt began it on others.
+        """
+        path = self.folder / "data.json"
+        if files.publish(path, files.encode({"schema": SCHEMA, "content": content})):
+            return
+        begun = (files.read(path) or {}).get("content")
+        if begun != content:
+            raise OtherDataError(
+                f"{self.folder} was begun on data with fingerprint {begun}, but those at hand have {content}; put the "
+                "first ones back, or delete that folder"
+            )
+
     def finish(self, result: Mapping[str, Any], artifacts: Mapping[str, bytes]) -> None:
         """Make the run done: artifacts, then ``end.json`` with the result in it, then ``result.json``.
 
         In any other order a kill in between would leave a done run without its weights. A kill before the last
-        step loses nothing: whoever claims the run next publishes the result that ``end.json`` holds.
+        step loses nothing: whoever claims the run next publishes the result that ``end.json`` holds. A run that was
+        done already, and trained again for its weights, keeps its first result.
+
+        Args:
+            result: what ``result.json`` is to hold.
+            artifacts: by what they are, ``weights.pt``; each gets the attempt's number into its name.
 
         Raises:
             FencedError: a newer attempt exists; ``result.json`` was not written.
@@ -130,29 +160,46 @@ class Attempt:
         self._check_fence()
         kept = {}
         for name, data in artifacts.items():
-            files.write(self.folder / name, data)
-            kept[name] = hashlib.sha256(data).hexdigest()
+            path = self.folder / numbered(name, self.number)
+            files.write(path, data)
+            kept[path.name] = hashlib.sha256(data).hexdigest()
         self._end({"state": "done", "files": kept, "result": dict(result)})
         self._check_fence()
-        files.publish(self.folder / "result.json", files.encode(result))
-        tidy(self.folder)
+        if not files.publish(self.folder / "result.json", files.encode(result)):
+            self._compare(result)
+        tidy(self.folder, self.number)
+
+    def _compare(self, result: Mapping[str, Any]) -> None:
+        """Tell where a repeated run came out otherwise: its weights are then not those of the published numbers."""
+        first = (files.read(self.folder / "result.json") or {}).get("metrics")
+        if first != result["metrics"]:
+            self.tell(
+                f"{self.folder.name}, trained again for its weights, came out as {result['metrics']}, not as {first}"
+            )
 
     def _end(self, ending: Mapping[str, Any]) -> None:
-        files.write(self.place / "end.json", files.encode({"schema": SCHEMA} | dict(ending)))
+        # Published, not replaced: an attempt that ended done stays so, whatever goes wrong while it tidies up.
+        files.publish(self.place / "end.json", files.encode({"schema": SCHEMA, "run": self.folder.name} | dict(ending)))
+
+    def _is_fenced(self) -> bool:
+        return max(numbers(self.folder), default=self.number + 1) > self.number
 
     def _check_fence(self) -> None:
-        if numbers(self.folder)[-1] > self.number:
-            raise FencedError(f"attempt {self.number} was taken over by a newer one")
+        if self._is_fenced():
+            raise FencedError(f"attempt {self.number} was taken over by a newer one, or its folder was deleted")
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS):
-            (self.place / "hb").touch()
-            if numbers(self.folder)[-1] > self.number:
-                self.stop.set()  # the next save finds the fence and ends without writing
+            with contextlib.suppress(OSError):  # a file server that stutters must not stop the heart for good
+                (self.place / "hb").touch()
+                if self._is_fenced():
+                    self.stop.set()  # the next save finds the fence and ends without writing
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether a failed run may simply be run again: the disk was at fault, not the work."""
+    """Whether a failed run may simply be run again: the disk, the data or what it needs were at fault, not the work."""
+    if isinstance(error, OtherDataError | MissingNeedError):
+        return True
     return isinstance(error, OSError) and error.errno in files.DISK_ERRORS
 
 
@@ -190,18 +237,22 @@ class Pulse:
     def alive(self, folder: Path, number: int) -> bool:
         """Whether the attempt may still be at work.
 
-        On this machine the process decides: there, and started when the attempt says. Elsewhere the heartbeat does:
-        no clocks of two machines are compared, so a standing one counts as alive until a lease has passed here.
+        On this machine the process decides: there, and started when the attempt says. Elsewhere, and where the system
+        hides other people's processes, the heartbeat does. No clocks of two machines are compared: one that stands
+        still counts as alive until a lease has passed here, and so does one that is looked at for the first time.
         """
         place = folder / "attempts" / str(number)
         if (place / "end.json").exists():
             return False
         try:
-            about = files.read(place / "attempt.json") or {}
+            about = files.read(place / "attempt.json")
         except files.DamagedError:
             return False
+        if about is None:
+            return False
         here = provenance.process(about.get("pid"))
-        if here["boot"] and here["boot"] == about.get("boot"):
+        comparable = here["boot"] and here["boot"] == about.get("boot")
+        if comparable and here["started"] != provenance.HIDDEN:
             return here["started"] != "" and here["started"] == about["started"]
         return self._moves(place / "hb")
 
@@ -214,20 +265,36 @@ class Pulse:
         return time.monotonic() - since < LEASE_SECONDS
 
 
-def tidy(folder: Path) -> None:
-    """Remove what a done run needs no more: checkpoints, half-written files, artifacts of attempts that died."""
-    endings = [ending(folder, number) or {} for number in numbers(folder)]
-    kept = {name for end in endings for name in end.get("files", ())}
-    for path in [*folder.glob("weights-a*.pt"), *folder.glob("predictions-a*.npz")]:
-        if path.name not in kept:
-            path.unlink(missing_ok=True)
-    for path in _newest_first(folder):
-        path.unlink(missing_ok=True)
-    for place in (folder, folder / "ckpt", folder / "attempts", *(folder / "attempts").glob("*")):
-        if place.is_dir():
-            files.sweep(place)
-    with contextlib.suppress(OSError):  # not there, or a damaged checkpoint is kept in it
+def numbered(name: str, number: int) -> str:
+    """The name of an attempt's artifact: ``weights.pt`` of attempt 2 is ``weights-a2.pt``."""
+    stem, dot, kind = name.partition(".")
+    return f"{stem}-a{number}{dot}{kind}"
+
+
+def tidy(folder: Path, newest: int) -> None:
+    """Remove what a done run needs no more, of attempts up to ``newest``: no later one is touched.
+
+    Checkpoints, half-written files, and artifacts of attempts that died before they could end. What cannot be judged
+    stays, and so does all where the system refuses: a stray file is better than a lost one.
+    """
+    with contextlib.suppress(OSError):
+        for path in _newest_first(folder):
+            if _attempt_of(path) <= newest:
+                path.unlink(missing_ok=True)
+        for path in folder.glob("*-a[0-9]*.*"):
+            number = _attempt_of(path)
+            place = folder / "attempts" / str(number)
+            if number < newest and place.is_dir() and not (place / "end.json").exists():
+                path.unlink(missing_ok=True)
+        for place in (folder, folder / "ckpt", folder / "attempts", *(folder / "attempts").glob("*")):
+            if place.is_dir():
+                files.sweep(place)
         (folder / "ckpt").rmdir()
+
+
+def _attempt_of(path: Path) -> int:
+    """The number at the end of an artifact's or checkpoint's name."""
+    return int(re.findall(r"-a(\d+)\.", path.name)[-1])
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mixbench.spec import cast_to
 
@@ -32,6 +32,7 @@ class Declaration:
         source: where it was published.
         summary: the first line of its docstring.
         options: what YAML may set, with the defaults.
+        choices: the words that an option may be, where it is annotated with them: ``Literal["batch", "sample"]``.
         given: what the harness must give it, by name.
     """
 
@@ -40,6 +41,7 @@ class Declaration:
     source: str
     summary: str
     options: Mapping[str, Any]
+    choices: Mapping[str, tuple[Any, ...]]
     given: tuple[str, ...]
 
 
@@ -74,9 +76,14 @@ def settled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: there is no such mixer, it has no such option, or a value is of the wrong type.
     """
     check_names(method, options)
-    declared = declaration(method).options
-    typed = {name: _typed(name, value, declared[name]) for name, value in options.items()}
-    return {name: value for name, value in typed.items() if value != declared[name]}
+    declared = declaration(method)
+    typed = {name: _typed(name, value, declared.options[name]) for name, value in options.items()}
+    for name, value in typed.items():
+        if value not in declared.choices.get(name, (value,)):
+            raise ValueError(
+                f"{name} of method '{method}' is one of {', '.join(declared.choices[name])}, not {value!r}"
+            )
+    return {name: value for name, value in typed.items() if value != declared.options[name]}
 
 
 def check_names(method: str, options: Iterable[str], *, beside: Sequence[str] = ()) -> None:
@@ -157,6 +164,11 @@ def _read(path: Path) -> Declaration:
             argument.arg: _literal(path, argument.arg, default)
             for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
         },
+        choices={
+            argument.arg: _words(argument.annotation)
+            for argument in arguments.kwonlyargs
+            if isinstance(argument.annotation, ast.Subscript) and ast.unparse(argument.annotation.value) == "Literal"
+        },
         given=tuple(argument.arg for argument in arguments.posonlyargs + arguments.args if argument.arg != "self"),
     )
 
@@ -166,6 +178,12 @@ def _literal(path: Path, option: str, default: ast.expr | None) -> Any:
     with contextlib.suppress(ValueError):
         value = ast.literal_eval(default) if default is not None else None
     return _checked(str(path), option, value)
+
+
+def _words(literal: ast.Subscript) -> tuple[Any, ...]:
+    """What stands in the brackets of ``Literal[...]``."""
+    words = ast.literal_eval(literal.slice)
+    return words if isinstance(words, tuple) else (words,)
 
 
 def _checked(place: str, option: str, default: Any) -> Any:
@@ -205,6 +223,7 @@ def _inspect(point: EntryPoint) -> Declaration:
     if not hasattr(mixer, "label"):
         raise ValueError(f"the mixer '{point.name}' of {point.value} is no methods.Mixer; derive its class from that")
     parameters = list(inspect.signature(mixer.__init__).parameters.values())[1:]
+    hints = get_type_hints(mixer.__init__)
     return Declaration(
         name=point.name,
         label=mixer.label or point.name,
@@ -213,5 +232,6 @@ def _inspect(point: EntryPoint) -> Declaration:
         options={
             one.name: _checked(point.value, one.name, one.default) for one in parameters if one.kind is one.KEYWORD_ONLY
         },
+        choices={name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal},
         given=tuple(one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD),
     )

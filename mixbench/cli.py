@@ -109,7 +109,7 @@ def report(sweep: Path | None, table: int | None, form: str, metric: str, data: 
 
     if (sweep is None) == (table is None):
         raise click.UsageError("name a sweep file, or a table of the paper with --table N, and not both")
-    path = sweep or Path(f"sweeps/table{table}.yaml")
+    path = sweep or _table_path(table)
     store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
     grid = build(_sweep(path, data, results), store, metric)
     if form == "csv":
@@ -155,9 +155,13 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except SystemExit:  # how click takes it that the reader of a pipe has left: there is nobody to tell
-        code = DONE
+    except SystemExit as ending:
+        if not isinstance(ending.__context__, BrokenPipeError):
+            raise
+        code = DONE  # the reader of a pipe has left: there is nobody to tell
     except (ValueError, DamagedError) as error:
+        if os.environ.get("MIXBENCH_DEBUG"):
+            raise
         _complain(str(error))
         code = BAD_INPUT
     except OSError as error:
@@ -213,7 +217,17 @@ def _summary(planned: Plan, *, quiet: bool) -> int:
         click.echo(f"{len(planned.states) - len(missing)} of {len(planned.states)} runs are done")
     for run in missing:
         click.echo(f"  {planned.states[run]}: {run.folder}; see `mixbench why {run.id}`", err=True)
+    if any(planned.states[run] == "failed" for run in missing):
+        click.echo("failed runs are tried again with --retry-failed", err=True)
     return FAILED if missing else DONE
+
+
+def _table_path(table: int | None) -> Path:
+    path = Path(f"sweeps/table{table}.yaml")
+    if not path.exists():
+        there = sorted(str(one) for one in Path("sweeps").glob("table*.yaml")) or ["no tables yet"]
+        raise ValueError(f"--table {table}: there is no {path}; in ./sweeps there are: {', '.join(there)}")
+    return path
 
 
 def _command_for(path: Path, data: Path, results: Path) -> str:
@@ -234,7 +248,3 @@ def _check_installation() -> None:
                 f"'{name}' at {origin} is not mixbench's; another package of that name is installed here. "
                 "Install mixbench in an environment of its own"
             )
-
-
-if __name__ == "__main__":
-    main()

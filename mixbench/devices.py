@@ -27,4 +27,5 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]
+    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # others are their MIG parts
+    return [str(number) for number, _ in enumerate(gpus)]

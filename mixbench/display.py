@@ -12,6 +12,9 @@ from mixbench.spec import Run
 
 BAD = ("failed", "lost", "blocked")
 
+LINE_SECONDS = 60.0
+"""Between two lines of one run, where output is no terminal."""
+
 
 class Quiet:
     """Says what went wrong and what was recovered, on standard error."""
@@ -51,11 +54,20 @@ class Lines(Quiet):
         self._ended = 0
         self._begun = time.monotonic()
         self._rates: dict[Run, float] = {}
+        self._said: dict[Run, float] = {}
+
+    def started(self, run: Run) -> None:
+        """Start the clock of its lines."""
+        self._said[run] = time.monotonic()
 
     def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
-        """Keep the rate for the line that ends the run."""
+        """Keep the rate for the line that ends the run; once in a while, a line of its own for a long run."""
         if images_per_second is not None:
             self._rates[run] = images_per_second
+        if time.monotonic() - self._said.get(run, 0) > LINE_SECONDS:
+            self._said[run] = time.monotonic()
+            rate = f", {images_per_second:,.0f} images/s" if images_per_second else ""
+            self.console.print(f"{run.folder} at {100 * steps / of:.0f} %{rate}")
 
     def ended(self, run: Run, state: str, text: str) -> None:
         """A run ended, or is waited for."""
@@ -101,7 +113,8 @@ class Live(Lines):
 
     def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
         """Move its bar."""
-        super().moved(run, steps, of, images_per_second)
+        if images_per_second is not None:
+            self._rates[run] = images_per_second
         rate = f"{images_per_second:,.0f} images/s" if images_per_second else ""
         self._progress.update(self._bars[run], completed=steps, total=of, rate=rate)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -15,7 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.EFBIG})
+from mixbench import provenance
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EFBIG})
 """What an `OSError` of a full or failing disk says. The work is not wrong: it can be done again when there is room."""
 
 
@@ -106,10 +109,11 @@ def set_aside(path: Path) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what dead processes of this host left half-written in ``folder``."""
+    """Remove what our own dead processes, of this boot of this machine, left half-written in ``folder``."""
     for left in folder.glob(".*.tmp"):
-        host, _, pid = left.name.rsplit(".", 3)[-2].rpartition("-")[0].rpartition("-")
-        if host == _host() and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        machine, pid = left.name.split(".")[-2].split("-")[:2]
+        dead = not Path(f"/proc/{pid}").exists()
+        if machine == _machine() and left.stat().st_uid == os.getuid() and dead:
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
@@ -127,11 +131,13 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
 
 def _temporary_name(name: str) -> str:
     """Says whose it is, so that `sweep` can tell the dead from the living."""
-    return f".{name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return f".{name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
-def _host() -> str:
-    return socket.gethostname().replace(".", "_")
+@functools.cache
+def _machine() -> str:
+    """A mark of this boot of this machine and its process namespace: within them a pid says who is alive."""
+    return hashlib.sha256(f"{socket.gethostname()} {provenance.boot()}".encode()).hexdigest()[:8]
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -48,6 +48,7 @@ class Table:
         compare: the row to which paired differences are printed; "" for none.
         note: a sentence below it.
         paper: number of the paper's table whose figures stand beside ours; None for none.
+        unlike: fields of a run in which rows of a column may differ; the table says so.
     """
 
     caption: str = ""
@@ -55,6 +56,7 @@ class Table:
     compare: str = ""
     note: str = ""
     paper: int | None = None
+    unlike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,13 @@ class Sweep:
     def __post_init__(self) -> None:
         """Refuse a column whose runs followed unlike recipes: they would not be comparable."""
         for column in self.columns:
-            recipes = {_protocol(cell.runs[0]) for cell in self.cells if cell.column == column}
-            if len(recipes) > 1:
-                differing = ", ".join(_differing(*sorted(recipes, key=repr)[:2]))
-                raise ValueError(f"column {column}: its rows are trained by unlike recipes, they differ in {differing}")
+            alike = {_protocol(cell.runs[0], self.table.unlike) for cell in self.cells if cell.column == column}
+            if len(alike) > 1:
+                differing = ", ".join(_differing(*sorted(alike, key=repr)[:2]))
+                raise ValueError(
+                    f"column {column}: its rows are trained by unlike recipes, they differ in {differing}; "
+                    "make them alike, or name these fields under table: in 'unlike:'"
+                )
 
     @property
     def rows(self) -> list[str]:
@@ -126,9 +131,9 @@ def _without_seeds(run: Run) -> Run:
     return replace(run, seed=0, **links)
 
 
-def _protocol(run: Run) -> tuple[tuple[str, Any], ...]:
-    """All of a run but what a row may choose: method, options, seed and links."""
-    free = {"method", "options", "seed", *LINKS}
+def _protocol(run: Run, unlike: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """All of a run but what a row may choose: method, options, seed and links, and what the table allows."""
+    free = {"method", "options", "seed", *LINKS, *unlike}
     return tuple((field.name, getattr(run, field.name)) for field in fields(run) if field.name not in free)
 
 

@@ -111,7 +111,7 @@ def check_writable(results: Path) -> None:
 
 
 def check_data(planned: Plan, store: Store, execution: Execution) -> None:
-    """Make sure that the data are there and are those that finished runs saw.
+    """Make sure that the data are there and are those that runs were begun on.
 
     Raises:
         mixbench.data.DataError: data are missing or damaged.
@@ -126,10 +126,12 @@ def check_data(planned: Plan, store: Store, execution: Execution) -> None:
             )
         at_hand = found[name, run.image_size]
         result = store.result(run) if planned.states[run] == "done" else None
-        if result is not None and result.content != at_hand.content.fingerprint:
+        begun = result.content if result else store.content(run)
+        if begun is not None and begun != at_hand.content.fingerprint:
             raise ValueError(
-                f"{run.folder} was trained on other data (fingerprint {result.content}) than {execution.data} holds "
-                f"now ({at_hand.content.fingerprint}); put those back, or choose another --results folder"
+                f"{run.folder} was {'trained' if result else 'begun'} on other data (fingerprint {begun}) than "
+                f"{execution.data} holds now ({at_hand.content.fingerprint}); put those back, or choose another "
+                "--results folder"
             )
         images = run.train_images or at_hand.facts.train_images
         if run.batch_size > images or images > at_hand.facts.train_images:

@@ -17,9 +17,10 @@ def listing() -> Iterator[str]:
     for name in catalog.names():
         declared = catalog.declaration(name)
         source = f" ({declared.source})" if declared.source else ""
-        options = ", ".join(f"{option}={default!r}" for option, default in declared.options.items()) or "no options"
+        options = ", ".join(_option(declared, option) for option in declared.options) or "no options"
         needs = f"; needs {', '.join(declared.given)}" if declared.given else ""
-        yield f"  {name:<18} {declared.label}{source}: {options}{needs}"
+        yield f"  {name:<18} {declared.label}{source}: {declared.summary}"
+        yield f"  {'':<18} {options}{needs}"
     yield "data sets"
     for name, facts in DATASETS.items():
         counts = f"{facts.train_images:,} + {facts.test_images:,} images, {facts.classes} classes"
@@ -29,3 +30,10 @@ def listing() -> Iterator[str]:
     yield f"  {', '.join(MODELS)}"
     yield "recipes"
     yield f"  {', '.join(Recipes(Path('sweeps/recipes.yaml'), {}).names())}"
+
+
+def _option(declared: catalog.Declaration, option: str) -> str:
+    """``draw='batch' (or 'sample')``."""
+    default = declared.options[option]
+    others = [repr(word) for word in declared.choices.get(option, ()) if word != default]
+    return f"{option}={default!r}" + (f" (or {' or '.join(others)})" if others else "")

@@ -130,8 +130,9 @@ class Pool:
             slot.worker = WorkerProcess(slot.environment)
             self._selector.register(slot.worker.told, selectors.EVENT_READ, slot)
         slot.run = run
-        execution = asdict(self._execution_of(run))
-        slot.worker.give({"run": run.to_dict(), "execution": execution, "results": str(self._store.root)})
+        job = {"run": run.to_dict(), "execution": asdict(self._execution_of(run)), "results": str(self._store.root)}
+        # A worker that looks for the first time could not yet tell a dead attempt of another machine from a living one.
+        slot.worker.give(job | {"dead": 0 if self._store.alive(run) else self._store.newest(run)})
 
     def _listen(self, slot: _Slot) -> None:
         events = slot.worker.events() if slot.worker else None

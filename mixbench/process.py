@@ -51,7 +51,8 @@ class WorkerProcess:
         self._process.send_signal(number)
 
     def close(self) -> int:
-        """Let it end, by force after a while; its exit code, negative for a signal."""
+        """Have it save what it is at and end, by force after a while; its exit code, negative for a signal."""
+        self._process.terminate()
         for pipe in (self._jobs, self.told):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()

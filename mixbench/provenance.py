@@ -12,6 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+HIDDEN = "hidden"
+"""Stands for the start of a process that is there, but of which the system tells nothing."""
+
 
 @functools.cache
 def commit() -> str:
@@ -48,13 +51,13 @@ def processor() -> str:
 def process(pid: int | None = None) -> dict[str, str | int]:
     """Who a process is: host, boot, process namespace, pid, and when it started (pids are used again).
 
-    Empty ``started`` where the process is not there, or the system does not say.
+    ``started`` is empty where the process is not there, and `HIDDEN` where the system does not say.
     """
     pid = os.getpid() if pid is None else pid
-    return {"host": socket.gethostname(), "boot": _boot(), "pid": pid, "started": _started(pid)}
+    return {"host": socket.gethostname(), "boot": boot(), "pid": pid, "started": _started(pid)}
 
 
-def _boot() -> str:
+def boot() -> str:
     """The boot and the process namespace: pids may be compared only within both."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -68,8 +71,18 @@ def _started(pid: int) -> str:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ""
+        return HIDDEN if _may_exist(pid) else ""
     return "" if stat[0] in "ZX" else stat[19]
+
+
+def _may_exist(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _git(*arguments: str) -> str:

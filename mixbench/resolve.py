@@ -83,6 +83,7 @@ class _Resolver:
         self._cache = cache
         self._runs: dict[str, Run] = {}
         self._facts: dict[tuple[str, int | None], tuple[str, str, Facts]] = {}
+        self._known: dict[Run, Facts] = {}
         self.resources: dict[Run, Resources] = {}
         self.folders: dict[str, str] = {}
 
@@ -130,6 +131,14 @@ class _Resolver:
                 **links,
             )
             _check_against(facts, run)
+            run = _canonical(facts, run)
+            for name, need in links.items():
+                if self._known[need].channels != facts.channels:
+                    raise ValueError(
+                        f"{name}: {need.setting} has {self._known[need].channels} channels, "
+                        f"but the images of {facts.label} have {facts.channels}; name another"
+                    )
+        self._known[run] = facts
         self.resources[run] = Resources(**{key: value for one in layers for key, value in one.resources.items()})
         return run
 
@@ -171,6 +180,15 @@ class _Resolver:
             named = OWN_FOLDER + Path(path).name
             self._facts[dataset, image_size] = named, found.content.fingerprint, found.facts
         return self._facts[dataset, image_size]
+
+
+def _canonical(facts: Facts, run: Run) -> Run:
+    """The run without what only says again what the data set is: equal experiments must be equal runs."""
+    everything = {"train_images": facts.train_images, "test_images": facts.test_images}
+    said: dict[str, Any] = {name: None for name, count in everything.items() if getattr(run, name) == count}
+    if (run.mean, run.std) == (facts.mean, facts.std):
+        said |= {"mean": (), "std": ()}
+    return replace(run, **said)
 
 
 def _check_against(facts: Facts, run: Run) -> None:

@@ -62,7 +62,7 @@ class Run:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
-    schedule: str = "step"
+    schedule: str = "step"  # or cosine; constant is step without milestones, and the same run
     milestones: tuple[int, ...] = ()  # step: epochs after which lr is multiplied by lr_drop
     lr_drop: float = 0.1
     lr_end: float = 0.0  # where a cosine ends
@@ -89,6 +89,17 @@ class Run:
             raise ValueError(f"mean has {len(self.mean)} numbers and std {len(self.std)}; give one of each per channel")
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup is {self.warmup} of {self.epochs} epochs; it must be shorter than the training")
+        self._forget_what_nothing_reads()
+
+    def _forget_what_nothing_reads(self) -> None:
+        """Put fields back to their default where others leave them without effect: equal experiments are equal runs."""
+        reached = tuple(epoch for epoch in self.milestones if epoch < self.epochs)
+        unread: dict[str, Any] = {"milestones": reached} | ({"schedule": "step"} if self.schedule == "constant" else {})
+        unread |= {} if reached else {"lr_drop": Run.lr_drop}
+        unread |= {} if self.schedule == "cosine" else {"lr_end": Run.lr_end}
+        unread |= {} if self.pad else {"pad_mode": Run.pad_mode}
+        for name, value in unread.items():
+            object.__setattr__(self, name, value)
 
     @cached_property
     def id(self) -> str:

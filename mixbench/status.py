@@ -26,7 +26,7 @@ def state_of(run: Run, store: Store) -> str:
     end = store.ending(run)
     if end is not None and end["state"] in ("stopped", "failed"):
         return str(end["state"])
-    return "lost" if store.attempted(run) else "new"
+    return "lost" if store.newest(run) else "new"
 
 
 def find(beginning: str, store: Store) -> Run:
@@ -71,8 +71,8 @@ def _state(run: Run, store: Store) -> str:
 
 def _result(run: Run, store: Store) -> Result | None:
     try:
-        return store.result(run)
-    except (StaleResultError, DamagedError):
+        return store.recorded(run)
+    except DamagedError:
         return None
 
 

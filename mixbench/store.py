@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixbench import attempts, catalog, files
-from mixbench.attempts import SCHEMA, Attempt, Pulse
+from mixbench.attempts import SCHEMA, Attempt, MissingNeedError, Pulse, numbered
 from mixbench.execution import Execution
 from mixbench.spec import Run
 
@@ -29,11 +29,11 @@ class Result:
         content: fingerprint of the data it saw.
         official: whether that is the official release.
         attempt: the number of the attempt that made it.
-        seconds: of that attempt, start-up included.
-        device: the processor or GPU, by its name.
+        seconds: of that attempt, from reading the data to the last evaluation.
+        device: the processor or GPU, by its name; several, in their order, where a run went on elsewhere.
         versions: of Python and the packages that decide the numbers.
-        commit: of the code, with a ``+`` for uncommitted changes.
-        execution: how it was computed.
+        commit: of the code, with a ``+`` for uncommitted changes; several likewise.
+        execution: what of it can change the last bits, see `Execution.bits`; several values likewise.
     """
 
     metrics: Mapping[str, float]
@@ -66,65 +66,96 @@ class Store:
 
         Raises:
             StaleResultError: it was made with other defaults of its mixer than the code has now.
-            mixbench.files.DamagedError: ``result.json`` is cut off or was changed; the message names it.
+            mixbench.files.DamagedError: ``result.json`` is cut off, changed or another run's; the message names it.
         """
-        payload = files.read(self.folder(run) / "result.json")
-        if payload is None:
-            return None
-        payload = {name: value for name, value in payload.items() if name not in ("schema", "run")}
-        result = Result(**payload)
-        _check_defaults(run, result)
+        result = self.recorded(run)
+        if result is not None:
+            _check_defaults(run, result)
         return result
 
+    def recorded(self, run: Run) -> Result | None:
+        """As `result`, whatever the code's defaults are by now, and whether it still has the run's mixer."""
+        path = self.folder(run) / "result.json"
+        payload = files.read(path)
+        if payload is None:
+            return None
+        _check_owner(path, payload, run)
+        return Result(**{name: value for name, value in payload.items() if name not in ("schema", "run")})
+
     def curve(self, run: Run) -> list[dict[str, float]]:
-        """The metrics after each evaluated epoch, in order: ``{"epoch": 1, "top1": ...}``."""
-        payload = files.read(self.folder(run) / "curve.json")
-        return list(payload["curve"]) if payload else []
+        """The metrics after each epoch of a done run, in order: ``{"epoch": 1, "train_loss": ..., "top1": ...}``."""
+        result = self.recorded(run)
+        if result is None:
+            return []
+        path = self.folder(run) / numbered("curve.json", result.attempt)
+        payload = files.read(path)
+        if payload is None:
+            return []
+        _check_owner(path, payload, run)
+        return list(payload["curve"])
 
     def weights(self, run: Run) -> Path | None:
         """The network of a done run; None where only its numbers are here (a fresh clone)."""
-        for number in reversed(attempts.numbers(self.folder(run))):
-            path = self.folder(run) / f"weights-a{number}.pt"
-            end = attempts.ending(self.folder(run), number)
-            if end and end["state"] == "done" and path.exists():
-                return path
-        return None
+        return next((path for path, _ in self._kept(run, "weights.pt")), None)
 
-    def claim(self, run: Run, execution: Execution) -> Attempt | None:
+    def read_weights(self, run: Run) -> bytes:
+        """The bytes of `weights`, whole.
+
+        Raises:
+            mixbench.attempts.MissingNeedError: there are none, or they were damaged and have been set aside.
+        """
+        for path, checksum in self._kept(run, "weights.pt"):
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() == checksum:
+                return data
+            raise MissingNeedError(f"{files.set_aside(path)} is damaged; run again, and {run.folder} is trained again")
+        raise MissingNeedError(f"needs {run.folder}, which has not finished; look at {self.folder(run)}")
+
+    def content(self, run: Run) -> str | None:
+        """Fingerprint of the data that a run was begun on; None where it was not begun."""
+        try:
+            return (files.read(self.folder(run) / "data.json") or {}).get("content")
+        except files.DamagedError:
+            return None
+
+    def claim(self, run: Run, execution: Execution, *, dead: int = 0) -> Attempt | None:
         """A new attempt at a run; None where somebody is at work on it, or it is done and its weights are here.
 
-        Half-finished business of dead attempts is settled first: a result that was made but not published is
-        published, a damaged ``result.json`` is set aside and told.
+        Args:
+            run: which.
+            execution: how it will be computed.
+            dead: an attempt that the caller has watched die. To find that out about another machine's takes a lease.
         """
-        folder = self.folder(run)
-        newest = max(attempts.numbers(folder), default=0)
-        if newest and self._pulse.alive(folder, newest):
+        newest = self.newest(run)
+        if newest > dead and self._pulse.alive(self.folder(run), newest):
             return None
         self._write_request(run)
-        if self._settled(run) and self.weights(run):
+        self._recover(run)
+        if (self.folder(run) / "result.json").exists() and self.weights(run):
             return None
         # The number after the one that was found dead, not after whatever stands there by now: else two who look
         # at the same dead attempt would both win.
-        return attempts.claim(folder, newest + 1, execution, tell=self._tell)
+        number = max(newest, self._published_by(run)) + 1
+        return attempts.claim(self.folder(run), number, execution, tell=self._tell)
+
+    def newest(self, run: Run) -> int:
+        """The number of the newest attempt at a run; 0 where nobody tried it here."""
+        return max(attempts.numbers(self.folder(run)), default=0)
 
     def tidy(self, run: Run) -> None:
         """Remove what a done run's dead attempts left behind."""
-        if (self.folder(run) / "result.json").exists() and not self.alive(run):
-            attempts.tidy(self.folder(run))
+        newest = self.newest(run)
+        if (self.folder(run) / "result.json").exists() and not self._pulse.alive(self.folder(run), newest):
+            attempts.tidy(self.folder(run), newest)
 
     def alive(self, run: Run) -> bool:
         """Whether an attempt at this run may be at work now, here or on another machine."""
-        newest = attempts.numbers(self.folder(run))[-1:]
-        return bool(newest) and self._pulse.alive(self.folder(run), newest[0])
-
-    def attempted(self, run: Run) -> bool:
-        """Whether anybody ever tried this run here."""
-        return bool(attempts.numbers(self.folder(run)))
+        newest = self.newest(run)
+        return newest > 0 and self._pulse.alive(self.folder(run), newest)
 
     def ending(self, run: Run) -> dict[str, Any] | None:
         """How the newest attempt ended; None while it lives, died without a word, or there is none."""
-        newest = attempts.numbers(self.folder(run))[-1:]
-        return attempts.ending(self.folder(run), newest[0]) if newest else None
+        return attempts.ending(self.folder(run), self.newest(run))
 
     def known(self) -> Iterator[Run]:
         """Every run that was ever begun here, in the order of their folders' names."""
@@ -150,34 +181,47 @@ class Store:
         elif there["request"] != run.to_dict():
             raise ValueError(f"{path} asks for another run than the one with its id; move that folder away")
 
-    def _settled(self, run: Run) -> bool:
-        """Whether the run is done, once what a dead attempt left unsaid has been said."""
-        folder = self.folder(run)
-        try:
-            done = files.read(folder / "result.json") is not None
-        except files.DamagedError as error:
-            self._tell(f"{error}; set aside as {files.set_aside(folder / 'result.json').name}")
-            done = False
-        if not done:
-            done = self._publish_ended(folder)
-        if done:
-            attempts.tidy(folder)
-        return done
+    def _published_by(self, run: Run) -> int:
+        """The attempt that made the result: in a fresh clone it is here, and the attempt itself is not."""
+        result = self.recorded(run)
+        return result.attempt if result else 0
 
-    def _publish_ended(self, folder: Path) -> bool:
-        """Publish the result of an attempt that ended done but could not say so in ``result.json``."""
-        for number in reversed(attempts.numbers(folder)):
-            end = attempts.ending(folder, number)
-            if end and end["state"] == "done" and _whole(folder, end["files"]):
-                files.publish(folder / "result.json", files.encode(end["result"]))
-                self._tell(f"{folder.name} was already computed; its result is published again from attempt {number}")
-                return True
-        return False
+    def _recover(self, run: Run) -> None:
+        """Publish the result of an attempt that ended done but could not say so; set a damaged one aside first."""
+        path = self.folder(run) / "result.json"
+        try:
+            if self.recorded(run) is not None:
+                return
+        except files.DamagedError as error:
+            self._tell(f"{error}; set aside as {files.set_aside(path).name}")
+        for number in reversed(attempts.numbers(self.folder(run))):
+            end = attempts.ending(self.folder(run), number)
+            if end and end["state"] == "done" and _whole(self.folder(run), end["files"]):
+                files.publish(path, files.encode(end["result"]))
+                self._tell(f"{run.folder} was already computed; its result is published from attempt {number}")
+                return
+
+    def _kept(self, run: Run, name: str) -> Iterator[tuple[Path, str]]:
+        """Artifacts of that name of attempts that ended done, the newest first, with their checksums."""
+        for number in reversed(attempts.numbers(self.folder(run))):
+            end = attempts.ending(self.folder(run), number)
+            path = self.folder(run) / numbered(name, number)
+            if end and end["state"] == "done" and path.name in end["files"] and path.exists():
+                yield path, end["files"][path.name]
 
 
 def payload_of(run: Run, result: Result) -> dict[str, Any]:
     """What ``result.json`` holds: the result, and whose it is."""
     return {"schema": SCHEMA, "run": run.id} | asdict(result)
+
+
+def _check_owner(path: Path, payload: Mapping[str, Any], run: Run) -> None:
+    """Refuse a file that was moved here from another run, or that another version of mixbench wrote."""
+    if payload.get("run") != run.id or payload.get("schema") != SCHEMA:
+        raise files.DamagedError(
+            f"{path} is damaged: it is of run {payload.get('run')} in form {payload.get('schema')}, "
+            f"not of {run.id} in form {SCHEMA}"
+        )
 
 
 def _whole(folder: Path, kept: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from mixbench import catalog, yamlfile
 from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.grid import Table
 from mixbench.nets import MODELS
-from mixbench.recipes import Recipes, blaming, changes, mapping
+from mixbench.recipes import FIELDS, Recipes, blaming, changes, mapping
 from mixbench.spec import LINKS, cast_to, convert
 
 SWEEP_KEYS = ("settings", "methods", "seeds", "set", *LINKS, "table", "recipes")
@@ -94,7 +94,7 @@ def read(path: Path) -> SweepFile:
             if key not in SWEEP_KEYS:
                 raise ValueError(f"unknown key '{key}'; a sweep has: {', '.join(SWEEP_KEYS)}")
         columns = [_column(item) for item in _listed(written, "settings")]
-        rows = [row for item in _items(written) for row in _rows(*item)]
+        rows = _told_apart([row for item in _items(written) for row in _rows(*item)])
         seeds = _seeds(written)
         _check_once("settings", [column.name for column in columns])
         _check_once("methods", [row.name for row in rows])
@@ -219,10 +219,27 @@ def _table(written: Any, rows: Sequence[Row]) -> Table:
     with blaming("table"):
         said = mapping(written)
         kinds = {"caption": str, "cell": str, "compare": str, "note": str, "paper": int | None}
+        unlike = _unlike(said.pop("unlike", []))
         for key in said:
             if key not in kinds:
-                raise ValueError(f"unknown key '{key}'; known keys: {', '.join(kinds)}")
-        table = Table(**{key: cast_to(kinds[key], key, value) for key, value in said.items()})
+                raise ValueError(f"unknown key '{key}'; known keys: {', '.join(kinds)}, unlike")
+        table = Table(**{key: cast_to(kinds[key], key, value) for key, value in said.items()}, unlike=unlike)
         if table.compare and table.compare not in names:
             raise ValueError(f"compare names no row: '{table.compare}'; rows: {', '.join(names)}")
         return table
+
+
+def _unlike(written: Any) -> tuple[str, ...]:
+    if not isinstance(written, list) or any(name not in FIELDS for name in written):
+        raise ValueError(f"unlike must be a list of a recipe's keys ({', '.join(FIELDS)}), not {written!r}")
+    return tuple(written)
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """The rows; where several would be printed alike, those with a name of their own have it behind the label."""
+    times = Counter(row.label for row in rows)
+
+    def is_alike(row: Row) -> bool:
+        return times[row.label] > 1 and row.name != row.method
+
+    return [replace(row, label=f"{row.label} ({row.name})") if is_alike(row) else row for row in rows]

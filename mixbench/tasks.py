@@ -90,9 +90,13 @@ class Classify:
         self.content, self.official = content.fingerprint, content.official
         with streams.initialising():
             self.net = network(run, execution)
+            given = {link: _frozen(need, execution, weights) for link in LINKS if (need := getattr(run, link))}
         self.trainable = self.net
-        given = {link: _frozen(need, execution, weights) for link in LINKS if (need := getattr(run, link))}
         self.mixer = methods.build(run.method, dict(run.options), given).to(execution.device)
+        if any(parameter.requires_grad for parameter in self.mixer.parameters()):
+            raise ValueError(
+                f"the mixer '{run.method}' has parameters that learn, and no task trains them; freeze them"
+            )
         self.mixer.generator = streams.mix
         chosen = None
         if run.train_images is not None:

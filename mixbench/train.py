@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mixbench import provenance
 from mixbench.attempts import Attempt
 from mixbench.execution import Execution
 from mixbench.spec import Run
@@ -33,6 +34,7 @@ class Trained:
         curve: epoch, training loss and, where it was evaluated, metrics; one entry an epoch.
         weights: what was learned, for runs that need this one.
         content, official: fingerprint of the data, and whether they are the official release.
+        made_by: commit, device and execution; several values of each where a run was resumed under others.
     """
 
     evaluation: Evaluation
@@ -40,6 +42,7 @@ class Trained:
     weights: bytes
     content: str
     official: bool
+    made_by: Mapping[str, Any]
 
 
 def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, progress: Progress) -> Trained:
@@ -48,10 +51,12 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     Raises:
         DivergedError: the loss became NaN or infinite; names epoch and step.
         mixbench.attempts.StoppedError, mixbench.attempts.FencedError: as `Attempt.save`.
-        ValueError: the data at hand are not those that the run was begun on.
+        mixbench.attempts.OtherDataError: the data at hand are not those that the run was begun on.
     """
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: torch's own default is ten bits in convolutions
     streams = Streams(run.seed)
     task = TASKS[run.task](run, streams, execution, weights)
+    attempt.begin(task.content)
     step = Step(run, task)
     state = State.restored(attempt, task, step, streams, execution)
     evaluation: Evaluation | None = None
@@ -61,11 +66,47 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
             progress(epoch * task.steps + state.step, run.epochs * task.steps)
             if attempt.due(epoch_over=False):
                 attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
-        evaluation = task.evaluate() if execution.evaluates(epoch, run.epochs) else None
-        attempt.log(**state.close_epoch(evaluation.metrics if evaluation else {}))
+        losses = state.read_losses()
+        evaluation = evaluated(task, epoch) if execution.evaluates(epoch, run.epochs) else None
+        attempt.log(**state.close_epoch(losses, evaluation.metrics if evaluation else {}))
         if attempt.due(epoch_over=True):
             attempt.save((epoch + 1) * task.steps, state.encoded(task, step, streams))
-    return Trained(evaluation or task.evaluate(), state.curve, task.weights(), task.content, task.official)
+    evaluation = evaluation or evaluated(task, run.epochs - 1)
+    made_by = merged(state.makers)
+    return Trained(evaluation, state.curve, task.weights(), task.content, task.official, made_by)
+
+
+def evaluated(task: Task, epoch: int) -> Evaluation:
+    """The evaluation after an epoch, counted from 0.
+
+    Raises:
+        DivergedError: its loss is not finite: the last update, which no training loss follows, went wrong.
+    """
+    evaluation = task.evaluate()
+    if not math.isfinite(evaluation.metrics["test_loss"]):
+        raise DivergedError(
+            f"the loss became {evaluation.metrics['test_loss']} with the last step of epoch {epoch + 1}"
+        )
+    return evaluation
+
+
+def maker(execution: Execution) -> dict[str, Any]:
+    """Who computes now: the code's commit, the device by its name, and the execution."""
+    on_gpu = execution.device.startswith("cuda")
+    device = torch.cuda.get_device_name() if on_gpu else provenance.processor()
+    return {"commit": provenance.commit(), "device": device, "execution": execution.bits()}
+
+
+def merged(makers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All who computed a run as one: where they differ, their values in order, ``"2, 1"``."""
+
+    def joined(values: Sequence[Any]) -> Any:
+        different = list(dict.fromkeys(values))
+        return different[0] if len(different) == 1 else ", ".join(map(str, different))
+
+    executions = [one["execution"] for one in makers]
+    execution = {name: joined([one[name] for one in executions]) for name in executions[0]}
+    return {name: joined([one[name] for one in makers]) for name in ("commit", "device")} | {"execution": execution}
 
 
 def steps(run: Run, epoch: int, task: Task, step: Step, state: State) -> Iterator[None]:
@@ -125,12 +166,14 @@ class State:
         step: finished steps of the running epoch.
         losses: (steps of an epoch,) on the device; filled as they come, read once the epoch is over.
         curve: what each finished epoch gave.
+        makers: who computed it, see `maker`, in order.
     """
 
     losses: Tensor
     epoch: int = 0
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
+    makers: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def restored(cls, attempt: Attempt, task: Task, step: Step, streams: Streams, execution: Execution) -> State:
@@ -138,17 +181,15 @@ class State:
         state = cls(torch.zeros(task.steps, device=execution.device))
         for data in attempt.saved():
             saved = from_bytes(data, execution.device)
-            if saved["content"] != task.content:
-                raise ValueError(
-                    f"this run was begun on data with fingerprint {saved['content']}, but those at hand have "
-                    f"{task.content}; put the first ones back, or use another results folder"
-                )
             task.trainable.load_state_dict(saved["trainable"])
             step.optimiser.load_state_dict(saved["optimiser"])
             streams.load_state_dict(saved["streams"])
             state.epoch, state.step, state.curve = saved["epoch"], saved["step"], saved["curve"]
             state.losses[: state.step] = saved["losses"]
+            state.makers = saved["makers"]
             break
+        if maker(execution) not in state.makers:
+            state.makers.append(maker(execution))
         return state
 
     def add(self, loss: Tensor) -> None:
@@ -156,16 +197,20 @@ class State:
         self.losses[self.step] = loss
         self.step += 1
 
-    def close_epoch(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The epoch is over: its entry of the curve. This reads the losses, the one wait of an epoch.
+    def read_losses(self) -> list[float]:
+        """The losses of the running epoch, read from the device: the one wait of an epoch.
 
         Raises:
-            DivergedError: a loss of the epoch is not finite.
+            DivergedError: one is not finite.
         """
-        losses = self.losses[: self.step].tolist()
+        losses: list[float] = self.losses[: self.step].tolist()
         bad = next((step for step, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
         if bad is not None:
             raise DivergedError(f"the loss became {losses[bad - 1]} in epoch {self.epoch + 1}, step {bad}")
+        return losses
+
+    def close_epoch(self, losses: Sequence[float], metrics: Mapping[str, float]) -> dict[str, float]:
+        """The epoch is over: its entry of the curve."""
         self.epoch, self.step = self.epoch + 1, 0
         self.curve.append({"epoch": self.epoch, "train_loss": sum(losses) / len(losses), **metrics})
         return self.curve[-1]
@@ -174,7 +219,6 @@ class State:
         """All that a resume needs, as bytes."""
         return as_bytes(
             {
-                "content": task.content,
                 "trainable": task.trainable.state_dict(),
                 "optimiser": step.optimiser.state_dict(),
                 "streams": streams.state_dict(),
@@ -182,5 +226,6 @@ class State:
                 "step": self.step,
                 "losses": self.losses[: self.step].clone(),
                 "curve": self.curve,
+                "makers": self.makers,
             }
         )

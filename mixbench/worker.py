@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from mixbench import catalog, files, provenance
-from mixbench.attempts import Attempt, FencedError, StoppedError
+from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Result, Store, payload_of
@@ -28,10 +28,6 @@ from mixbench.store import Result, Store, payload_of
 TOLD_EVERY_SECONDS = 0.5
 
 Tell = Callable[[Mapping[str, Any]], None]
-
-
-class MissingNeedError(RuntimeError):
-    """What a run needs has not finished."""
 
 
 def main() -> None:
@@ -42,16 +38,17 @@ def main() -> None:
         if stop.asked:
             break
         job = json.loads(line)
-        run, execution = Run.from_dict(job["run"]), Execution(**job["execution"])
-        tell({"event": "ended", "run": run.id, **_attempt(run, execution, Path(job["results"]), stop, tell)})
+        run = Run.from_dict(job["run"])
+        tell({"event": "ended", "run": run.id, **_attempt(run, job, stop, tell)})
 
 
-def _attempt(run: Run, execution: Execution, results: Path, stop: _Stop, tell: Tell) -> dict[str, Any]:
+def _attempt(run: Run, job: Mapping[str, Any], stop: _Stop, tell: Tell) -> dict[str, Any]:
     """One try at a run. How it went: state done, elsewhere, stopped or failed, and for these two why."""
     begun = time.monotonic()
-    store = Store(results, tell=lambda sentence: tell({"event": "told", "sentence": sentence}))
+    execution = Execution(**job["execution"])
+    store = Store(Path(job["results"]), tell=lambda sentence: tell({"event": "told", "sentence": sentence}))
     try:
-        attempt = store.claim(run, execution)
+        attempt = store.claim(run, execution, dead=job["dead"])
         if attempt is None:
             return {"state": "elsewhere"}
         tell({"event": "started", "run": run.id})
@@ -75,12 +72,8 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
 
     begun = time.monotonic()
     torch.set_num_threads(execution.threads)
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: torch's own default is ten bits in convolutions
-    for need in run.needs():
-        _check_need(run, need, store)
     progress = _Progress(run, tell)
-    trained = train(run, attempt, execution, lambda need: _weights(need, store), progress)
-    on_gpu = execution.device.startswith("cuda")
+    trained = train(run, attempt, execution, store.read_weights, progress)
     result = Result(
         metrics=trained.evaluation.metrics,
         options=catalog.filled(run.method, dict(run.options)),
@@ -89,32 +82,15 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
         official=trained.official,
         attempt=attempt.number,
         seconds=time.monotonic() - begun,
-        device=torch.cuda.get_device_name() if on_gpu else provenance.processor(),
         versions=provenance.versions(),
-        commit=provenance.commit(),
-        execution=execution.bits(),
+        **trained.made_by,
     )
     artifacts = {
-        f"weights-a{attempt.number}.pt": trained.weights,
-        f"predictions-a{attempt.number}.npz": arrays(trained.evaluation.predictions),
+        "weights.pt": trained.weights,
+        "predictions.npz": arrays(trained.evaluation.predictions),
+        "curve.json": files.encode({"schema": SCHEMA, "run": run.id, "curve": trained.curve}),
     }
-    # A run that is trained again only because its weights are not here keeps its first numbers, curve included.
-    if store.result(run) is None:
-        artifacts["curve.json"] = files.encode({"run": run.id, "curve": trained.curve})
     attempt.finish(payload_of(run, result), artifacts)
-
-
-def _weights(need: Run, store: Store) -> bytes:
-    path = store.weights(need)
-    if path is None:
-        raise MissingNeedError(f"needs {need.folder}, which has not finished; look at {store.folder(need)}")
-    return path.read_bytes()
-
-
-def _check_need(run: Run, need: Run, store: Store) -> None:
-    """Refuse to go on without what a run needs."""
-    if store.result(need) is None or store.weights(need) is None:
-        raise MissingNeedError(f"{run.folder} needs {need.folder}, which has not finished; see {store.folder(need)}")
 
 
 class _Stop:
@@ -165,7 +141,7 @@ class _Progress:
             self._tell({"event": "progress", "run": self._run.id, "steps": steps, "of": of, **self.rate()})
 
     def rate(self) -> dict[str, float]:
-        """Training images a second of this attempt, evaluations included; nothing before the second step."""
+        """Training images a second of this attempt, evaluations included, each batch as a full one."""
         seconds, steps = time.monotonic() - self._begun, self._steps - (self._first or 0)
         return {"images_per_second": steps * self._run.batch_size / seconds} if steps and seconds else {}
 

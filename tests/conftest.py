@@ -39,7 +39,7 @@ def finish():
         with Store(results, tell=print).claim(run, Execution()) as attempt:
             attempt.finish(
                 payload_of(run, result_of(run, top1, **other)),
-                {"weights-a1.pt": b"weights", "curve.json": files.encode({"run": run.id, "curve": curve})},
+                {"weights.pt": b"weights", "curve.json": files.encode({"schema": 1, "run": run.id, "curve": curve})},
             )
 
     return done

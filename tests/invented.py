@@ -73,4 +73,4 @@ def write_curve(store: Store, run: Run, top1: Mapping[int, float]) -> None:
         {"epoch": epoch, "train_loss": 1.0} | ({"top1": top1[epoch], "top5": 99.0} if epoch in top1 else {})
         for epoch in range(1, run.epochs + 1)
     ]
-    files.publish(store.folder(run) / "curve.json", files.encode({"run": run.id, "curve": curve}))
+    files.publish(store.folder(run) / "curve-a1.json", files.encode({"schema": 1, "run": run.id, "curve": curve}))

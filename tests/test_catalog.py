@@ -1,6 +1,7 @@
 import importlib
 import inspect
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_declaration_read_from_source_is_the_signature_of_the_class(name):
     assert declared.given == tuple(one.name for one in parameters if one.kind is not one.KEYWORD_ONLY)
     assert (declared.label, declared.source) == (mixer.label, mixer.source)
     assert declared.summary == inspect.getdoc(mixer).splitlines()[0]
+    hints = typing.get_type_hints(mixer.__init__)
+    words = {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
+    assert declared.choices == words
+
+
+def test_option_is_one_of_the_words_that_it_is_annotated_with():
+    assert catalog.settled("cutmix", {"draw": "sample"}) == {"draw": "sample"}
+    with pytest.raises(ValueError, match="draw of method 'cutmix' is one of batch, sample, not 'bach'"):
+        catalog.settled("cutmix", {"draw": "bach"})
 
 
 def test_declaration_has_all_that_a_file_says(ours):
@@ -98,6 +108,7 @@ def test_declaration_has_all_that_a_file_says(ours):
         source="Me, 2025",
         summary="Mixes in my way.",
         options={"alpha": 1.0, "k": 2, "sizes": (1, 2)},
+        choices={},
         given=("teacher",),
     )
     assert "mine" in catalog.names()
@@ -178,6 +189,7 @@ def test_mixer_of_another_package_is_found_through_its_entry_point(theirs):
         source="They, 2025",
         summary="Mixes in their way.",
         options={"cells": 4},
+        choices={},
         given=("teacher",),
     )
     assert catalog.names()[-1] == "gridmix"

@@ -118,8 +118,10 @@ def test_list_shows_every_method_with_its_options_and_needs(mixbench):
     lines = mixbench("list").out.splitlines()
     for name in catalog.names():
         declared = catalog.declaration(name)
-        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
-        assert declared.label in line
+        (place,) = [place for place, line in enumerate(lines) if line.startswith(f"  {name} ")]
+        assert f"{declared.label}" in lines[place]
+        assert lines[place].endswith(declared.summary)
+        line = lines[place + 1]
         assert all(f"{option}={default!r}" in line for option, default in declared.options.items())
         assert all(f"needs {given}" in line for given in declared.given)
 

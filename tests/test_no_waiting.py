@@ -46,7 +46,7 @@ def test_the_loop_asks_the_device_for_no_value_within_an_epoch():
     state = State(torch.zeros(task.steps, device="meta"))
     assert sum(1 for _ in steps(RUN, 0, task, step, state)) == task.steps == 4
     with pytest.raises(Exception, match=r"meta|Meta"):  # the one wait, once the epoch is over
-        state.close_epoch({})
+        state.read_losses()
 
 
 def test_the_meta_device_notices_a_value_that_is_asked_for():
@@ -71,4 +71,4 @@ def test_an_epoch_on_a_gpu_never_waits(name, precision):
             pass
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert state.close_epoch({})["train_loss"] > 0
+    assert min(state.read_losses()) > 0

@@ -127,7 +127,10 @@ def test_markdown_marks_own_pictures(store):
     [
         ("last", "Last epoch; mean ±"),
         ("median10", "Median of the last 10 epochs on the test set, a selection on the test set; mean ±"),
-        ("best", "Best epoch, chosen on the test set, so higher than what new images would give; mean ±"),
+        (
+            "best",
+            "Best of the evaluated epochs by top-1, chosen on the test set, so higher than",
+        ),
     ],
 )
 def test_markdown_says_of_which_epoch_the_numbers_are(store, metric, said):

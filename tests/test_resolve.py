@@ -84,12 +84,12 @@ seeds: [0]
 set: {weight_decay: 0.3}
 teacher: {method: simple, recipe: own, set: {momentum: 0.5}}
 recipes:
-  digits/tiny: {epochs: 5, lr: 0.2, momentum: 0.2, weight_decay: 0.2, lr_drop: 0.2, lr_end: 0.2}
+  digits/tiny: {epochs: 5, lr: 0.2, momentum: 0.2, weight_decay: 0.2, lr_drop: 0.2, milestones: [1]}
   laid: {lr: 0.3, lr_drop: 0.3}
   own: {lr_drop: 0.4, momentum: 0.4, weight_decay: 0.4}
 """
     teacher = only_run(text).teacher
-    assert (teacher.lr_end, teacher.lr, teacher.lr_drop) == (0.2, 0.3, 0.4)
+    assert (teacher.milestones, teacher.lr, teacher.lr_drop) == ((1,), 0.3, 0.4)
     assert (teacher.weight_decay, teacher.momentum) == (0.3, 0.5)
 
 

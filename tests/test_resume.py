@@ -25,7 +25,7 @@ recipes:
                 checkpoint_seconds: 0}
 """
 ALLOWED = re.compile(
-    r"runs/[^/]+/(run\.json|curve\.json|result\.json|weights-a\d+\.pt|predictions-a\d+\.npz"
+    r"runs/[^/]+/(run\.json|data\.json|result\.json|curve-a\d+\.json|weights-a\d+\.pt|predictions-a\d+\.npz"
     r"|attempts/\d+/(attempt\.json|hb|log\.jsonl|out\.txt|end\.json))|contents\.json"
 )
 
@@ -45,10 +45,9 @@ def outcome(results):
     """Metrics, curve and weights of every run below a results folder."""
     found = {}
     for path in sorted((results / "runs").iterdir()):
-        curve = files.read(path / "curve.json")["curve"]
-        (weights,) = path.glob("weights-a*.pt")
+        (curve,), (weights,) = path.glob("curve-a*.json"), path.glob("weights-a*.pt")
         state = {name: tensor.numpy().tobytes() for name, tensor in torch.load(weights).items()}
-        found[path.name] = files.read(path / "result.json")["metrics"], curve, state
+        found[path.name] = files.read(path / "result.json")["metrics"], files.read(curve)["curve"], state
     return found
 
 
@@ -58,7 +57,8 @@ def strays(results):
 
 
 def attempts(results):
-    return {path.name: len(list((path / "attempts").iterdir())) for path in (results / "runs").iterdir()}
+    """How often each run was tried."""
+    return {path.name: len(list(path.glob("attempts/[0-9]*"))) for path in results.glob("runs/*")}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_resume_after_kills_at_random_moments(folder, undisturbed, tmp_path):
     """Twenty of them: of the launcher, of a worker, or of both at once."""
     moments = random.Random(3)
     results = tmp_path / "results"
-    published: dict[Path, int] = {}
+    done: dict[str, int] = {}
     for _ in range(20):
         launcher = subprocess.Popen(command(folder, results), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(moments.uniform(0.2, 7.0))
@@ -122,9 +122,9 @@ def test_resume_after_kills_at_random_moments(folder, undisturbed, tmp_path):
             time.sleep(moments.uniform(0.0, 1.0))
             launcher.kill()
         launcher.wait()
-        now = {path: path.stat().st_mtime_ns for path in results.glob("runs/*/result.json")}
-        assert now | published == now, "a run that was done was trained again"
-        published = now
+        tried = attempts(results)
+        assert tried | done == tried, "a run that was done was tried again"
+        done = {name: tried[name] for name in tried if (results / "runs" / name / "result.json").exists()}
     code, said = run(folder, results)
     assert code == 0, said
     assert outcome(results) == undisturbed

@@ -26,7 +26,7 @@ PINNED = {
         weight_decay=5e-4,
         schedule="cosine",
     ),
-    "44c681ac17": Run(
+    "90a0271944": Run(
         task="classify",
         method="cutmix",
         options=(("alpha", 0.2), ("draw", "sample"), ("prob", 0.5)),
@@ -144,7 +144,6 @@ def test_run_id_depends_on_every_field():
         "model": "resnet8",
         "seed": 1,
         "pad": 0,
-        "pad_mode": "reflect",
         "flip": False,
         "epochs": 11,
         "batch_size": 64,
@@ -152,18 +151,42 @@ def test_run_id_depends_on_every_field():
         "momentum": 0.0,
         "nesterov": True,
         "weight_decay": 0.0,
-        "schedule": "constant",
+        "schedule": "cosine",
         "milestones": (5,),
-        "lr_drop": 0.2,
-        "lr_end": 0.01,
         "warmup": 1,
         "precision": "bfloat16",
         "teacher": a_run(),
     }
     runs = [a_run(**{name: value}) for name, value in other.items()]
     runs += [a_run(mean=(0.5,), std=(0.5,)), a_run(mean=(0.4,), std=(0.5,)), a_run(mean=(0.5,), std=(0.4,)), a_run()]
+    runs += [
+        a_run(milestones=(5,), lr_drop=0.2),
+        a_run(schedule="cosine", lr_end=0.01),
+        a_run(pad=1, pad_mode="reflect"),
+    ]
+    runs += [a_run(pad=1)]
     assert len({run.id for run in runs}) == len(runs)
-    assert {*other, "task", "mean", "std"} == {field.name for field in dataclasses.fields(Run)}
+    beside = {"task", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
+    assert {*other, *beside} == {field.name for field in dataclasses.fields(Run)}
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        {"lr_drop": 0.5},
+        {"lr_end": 0.05},
+        {"schedule": "constant"},
+        {"milestones": (10, 20)},
+        {"milestones": (10,), "lr_drop": 0.5},
+    ],
+)
+def test_run_is_the_same_whatever_is_said_of_what_nothing_reads(unread):
+    assert a_run(**unread) == a_run()
+    assert a_run(**unread).id == a_run().id
+
+
+def test_run_without_padding_has_no_way_of_padding():
+    assert a_run(pad=0, pad_mode="reflect") == a_run(pad=0)
 
 
 def test_run_id_depends_on_every_field_of_what_it_asks():

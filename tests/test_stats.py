@@ -78,8 +78,9 @@ def test_median_of_last_of_a_short_curve_takes_all_of_it():
     assert stats.median_of_last([1.0, 2.0, 6.0], 10) == 2.0
 
 
-def test_best_is_the_largest_value():
-    assert stats.best([1.0, 3.0, 2.0]) == 3.0
+def test_best_is_the_first_entry_with_the_largest_value():
+    curve = [{"top1": 1.0, "top5": 9.0}, {"top1": 3.0, "top5": 5.0}, {"top1": 3.0, "top5": 7.0}]
+    assert stats.best(curve, by="top1") == {"top1": 3.0, "top5": 5.0}
 
 
 def test_verdict_uses_welch_where_deviation_and_number_are_published():

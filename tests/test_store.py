@@ -2,14 +2,16 @@
 
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from mixbench import attempts, files
-from mixbench.attempts import FencedError, StoppedError
+from mixbench.attempts import FencedError, MissingNeedError, OtherDataError, StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Result, StaleResultError, Store, payload_of
@@ -29,9 +31,9 @@ RESULT = Result(
     execution={},
 )
 ARTIFACTS = {
-    "weights-a1.pt": b"weights",
-    "predictions-a1.npz": b"predictions",
-    "curve.json": files.encode({"curve": []}),
+    "weights.pt": b"weights",
+    "predictions.npz": b"predictions",
+    "curve.json": files.encode({"schema": 1, "run": RUN.id, "curve": [{"epoch": 1}]}),
 }
 
 
@@ -141,7 +143,7 @@ def test_store_lets_a_done_run_be_claimed_for_its_weights_and_keeps_its_numbers(
     before = (store.folder(RUN) / "result.json").read_bytes()
     attempt = store.claim(RUN, Execution())
     assert attempt.number == 2
-    finish(store, attempt, {"weights-a2.pt": b"again"})
+    finish(store, attempt, {"weights.pt": b"again"})
     assert store.weights(RUN).read_bytes() == b"again"
     assert (store.folder(RUN) / "result.json").read_bytes() == before
 
@@ -241,3 +243,93 @@ def test_attempt_end_names_its_files_with_their_checksums(store):
     finish(store, store.claim(RUN, Execution()))
     kept = store.ending(RUN)["files"]
     assert kept["weights-a1.pt"] == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_store_keeps_weights_and_predictions_of_which_no_attempt_can_tell(store):
+    """In a copy without ``attempts/``, and where ``end.json`` is damaged: a stray file is better than a lost one."""
+    finish(store, store.claim(RUN, Execution()))
+    end = store.folder(RUN) / "attempts" / "1" / "end.json"
+    end.write_bytes(end.read_bytes()[:50])
+    store.tidy(RUN)
+    assert (store.folder(RUN) / "weights-a1.pt").exists()
+    shutil.rmtree(store.folder(RUN) / "attempts")
+    store.tidy(RUN)
+    assert (store.folder(RUN) / "weights-a1.pt").exists()
+    assert (store.folder(RUN) / "predictions-a1.npz").exists()
+
+
+def test_store_tidies_only_what_dead_attempts_left(store):
+    assert dead_attempt(store) == 1
+    folder = store.folder(RUN)
+    (folder / "weights-a1.pt").write_bytes(b"of the dead")
+    finish(store, store.claim(RUN, Execution()))
+    assert not (folder / "weights-a1.pt").exists()
+    assert store.weights(RUN) == folder / "weights-a2.pt"
+    (folder / "weights-a3.pt").write_bytes(b"of somebody at work")
+    store.tidy(RUN)
+    assert (folder / "weights-a3.pt").exists()
+
+
+def test_store_in_a_fresh_clone_trains_again_under_a_number_of_its_own(store, told):
+    finish(store, store.claim(RUN, Execution()))
+    folder = store.folder(RUN)
+    shutil.rmtree(folder / "attempts")
+    (folder / "weights-a1.pt").unlink()
+    curve = (folder / "curve-a1.json").read_bytes()
+    again = store.claim(RUN, Execution())
+    assert again.number == 2
+    with again:
+        again.finish(payload_of(RUN, replace(RESULT, metrics={"top1": 51.0})), ARTIFACTS)
+    assert store.result(RUN) == RESULT
+    assert (folder / "curve-a1.json").read_bytes() == curve
+    assert "came out as {'top1': 51.0}, not as {'top1': 50.0}" in told[-1]
+
+
+def test_store_takes_no_result_of_another_run(store):
+    finish(store, store.claim(RUN, Execution()))
+    other = replace(RUN, seed=1)
+    store.folder(other).mkdir(parents=True)
+    shutil.copy(store.folder(RUN) / "result.json", store.folder(other))
+    with pytest.raises(files.DamagedError, match=f"it is of run {RUN.id}"):
+        store.result(other)
+
+
+def test_store_hands_out_no_damaged_weights(store):
+    finish(store, store.claim(RUN, Execution()))
+    (store.folder(RUN) / "weights-a1.pt").write_bytes(b"weightz")
+    with pytest.raises(MissingNeedError, match="is damaged; run again"):
+        store.read_weights(RUN)
+    assert store.weights(RUN) is None
+    assert store.claim(RUN, Execution()).number == 2
+
+
+def test_attempt_that_ended_done_stays_done_whatever_comes_after(store, monkeypatch):
+    def full(path, data, publish=files.publish):
+        if path.name == "result.json":
+            raise OSError(28, "full")
+        return publish(path, data)
+
+    monkeypatch.setattr(files, "publish", full)
+    with pytest.raises(OSError, match="full"):
+        finish(store, store.claim(RUN, Execution()))
+    monkeypatch.undo()
+    assert store.ending(RUN)["state"] == "done"
+    assert store.claim(RUN, Execution()) is None
+    assert store.result(RUN) == RESULT
+
+
+def test_store_believes_the_caller_that_an_attempt_of_another_machine_is_dead(store):
+    number = dead_attempt(store)
+    place = store.folder(RUN) / "attempts" / str(number)
+    files.write(place / "attempt.json", files.encode(files.read(place / "attempt.json") | {"boot": "elsewhere"}))
+    assert store.claim(RUN, Execution()) is None
+    assert store.claim(RUN, Execution(), dead=number).number == number + 1
+
+
+def test_attempt_begins_on_one_content_only(store):
+    attempt = store.claim(RUN, Execution())
+    attempt.begin("c0ffee")
+    attempt.begin("c0ffee")
+    assert store.content(RUN) == "c0ffee"
+    with pytest.raises(OtherDataError, match="begun on data with fingerprint c0ffee, but those at hand have feedface"):
+        attempt.begin("feedface")

@@ -123,8 +123,8 @@ def test_damaged_curve_is_named(store):
     sweep = make_sweep(seeds=1, rows=["simple"])
     run = sweep.cells[0].runs[0]
     finish(store, run, 90.0)
-    (store.folder(run) / "curve.json").write_text("{}")
-    assert "curve.json is damaged" in notes_of(sweep, store, "best")
+    (store.folder(run) / "curve-a1.json").write_text("{}")
+    assert "curve-a1.json is damaged" in notes_of(sweep, store, "best")
     assert build(sweep, store, "last").entries["simple", CIFAR10].estimates["top1"].mean == 90.0
 
 

@@ -2,12 +2,13 @@
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mixbench import tasks
-from mixbench.attempts import StoppedError
+from mixbench.attempts import OtherDataError, StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Store
@@ -105,20 +106,32 @@ def test_training_goes_on_in_the_middle_of_an_epoch(store, tmp_path):
 
 
 def test_training_refuses_to_go_on_with_other_data(store, monkeypatch):
-    attempt = store.claim(RUN, Execution(checkpoint_seconds=0))
-    with attempt:
-        train(RUN, attempt, Execution(checkpoint_seconds=0), None, ignore)
-        attempt.stop.set()
-        saved = torch.load(io.BytesIO(next(iter(attempt.saved()))))
-    real = tasks.load
-
-    def other(run, execution):
-        pictures, content = real(run, execution)
-        return pictures, type(content)("feedface", False, 10, 1000, 797)
-
-    monkeypatch.setattr(tasks, "load", other)
-    with pytest.raises(ValueError, match=f"begun on data with fingerprint {saved['content']}.*feedface"):
+    pictures, content = tasks.load(RUN, Execution())
+    other = replace(content, fingerprint="feedface")
+    attempt = store.claim(RUN, Execution())
+    train(RUN, attempt, Execution(), None, ignore)
+    monkeypatch.setattr(tasks, "load", lambda run, execution: (pictures, other))
+    with pytest.raises(OtherDataError, match=f"begun on data with fingerprint {content.fingerprint}.*feedface"):
         train(RUN, attempt, Execution(), None, ignore)
+
+
+def test_training_that_diverges_with_its_very_last_step_fails_too(store):
+    run = changed(epochs=1, batch_size=100, lr=1e30)
+    with pytest.raises(DivergedError, match="with the last step of epoch 1"):
+        trained(run, store)
+
+
+def test_training_remembers_all_who_computed_it(store):
+    attempt = store.claim(RUN, Execution(threads=2))
+
+    def stop(steps, of):
+        if steps == 5:
+            attempt.stop.set()
+
+    with pytest.raises(StoppedError), attempt:
+        train(RUN, attempt, Execution(threads=2), None, stop)
+    made_by = trained(RUN, store).made_by
+    assert made_by["execution"] == {"device": "cpu", "threads": "2, 1", "channels_last": True}
 
 
 def test_training_in_bfloat16_differs_in_little_and_learns(store, tmp_path):

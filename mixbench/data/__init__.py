@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from mixbench import files
 
 OWN_FOLDER = "image_folder:"
 """What the name of an own folder of images begins with; its path, below the data folder or absolute, follows."""
@@ -179,8 +182,6 @@ def identify(dataset: str, *, root: Path, image_size: int | None, cache: Path) -
         DataError: something is missing or damaged.
         ValueError: there is no such data set, or `image_size` is wrong.
     """
-    from mixbench import files
-
     folder = own_folder(dataset, root=root)
     checked_size(dataset, image_size=image_size)
     place, stamp = f"{dataset} in {root.resolve()}", _stamp(dataset, folder, root)
@@ -189,15 +190,14 @@ def identify(dataset: str, *, root: Path, image_size: int | None, cache: Path) -
         from mixbench.data.read import look
 
         entry = {"stamp": stamp, "content": asdict(look(dataset, root=root))}
-        files.write(cache, files.encode({**_remembered(cache), place: entry}))
+        with contextlib.suppress(OSError):  # without the cache the next look is slower, no more
+            files.write(cache, files.encode({**_remembered(cache), place: entry}))
     content = Content(**entry["content"])
     return Identified(facts_of(dataset, root=root, image_size=image_size, content=content), content)
 
 
 def _remembered(cache: Path) -> dict[str, Any]:
     """All that the cache holds. A damaged one is made anew: nothing in it is not found again by reading the data."""
-    from mixbench import files
-
     try:
         return files.read(cache) or {}
     except files.DamagedError:
