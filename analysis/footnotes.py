@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from analysis import stats
 from analysis.grid import Entry, Grid
 from analysis.paper import Claim
+from mixbench import catalog
 from mixbench.data import OWN_FOLDER
 from mixbench.spec import Run
 from mixbench.store import Result
@@ -27,7 +28,7 @@ VERDICTS: Mapping[str, str] = {
 
 def footnotes(grid: Grid) -> list[str]:
     """All sentences of a grid, the most important first."""
-    parts = (_unlike, _data, _left_out, _problems, _code, _executions, _gaps, _paper, _verdicts)
+    parts = (_unlike, _data, _left_out, _problems, _code, _mixers, _executions, _gaps, _paper, _verdicts)
     return [note for part in parts for note in part(grid)]
 
 
@@ -103,6 +104,24 @@ def _code(grid: Grid) -> Iterator[str]:
         yield f"the results were made by different code: {_listed(groups)}" + (f"; {plus}" if dirty else "")
     elif dirty:
         yield f"all results were made by the code of {next(iter(groups))}; {plus}"
+
+
+def _mixers(grid: Grid) -> Iterator[str]:
+    """Rows whose results were made by other versions of the mixer's file than today's, or by several."""
+    entries = list(grid.entries.values())
+    among = [_leaf(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
+    for method in dict.fromkeys(one.run.method for entry in entries for one in entry.readings):
+        old = [
+            _leaf(grid, entry, f"seed {one.run.seed}")
+            for entry in entries
+            for one in entry.readings
+            if one.run.method == method and one.result.code != catalog.code(method)
+        ]
+        if old:
+            yield (
+                f"{shortest(old, among)}: made by another version of the code of {method} than today's; to have them "
+                f"made again, delete the folders {method}-* below runs/"
+            )
 
 
 def _executions(grid: Grid) -> Iterator[str]:
@@ -195,7 +214,8 @@ def _listed(groups: Mapping[str, Sequence[Leaf]]) -> str:
     """The most frequent value with its count, the others with their places."""
     among = [leaf for leaves in groups.values() for leaf in leaves]
     (most, many), *others = groups.items()
-    return ", ".join([f"{most} ({len(many)} results)", *(f"{one} ({shortest(where, among)})" for one, where in others)])
+    count = f"{len(many)} result{'s' if len(many) > 1 else ''}"
+    return ", ".join([f"{most} ({count})", *(f"{one} ({shortest(where, among)})" for one, where in others)])
 
 
 def _entries(grid: Grid, column: str) -> list[Entry]:

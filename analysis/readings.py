@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from types import MappingProxyType
 
 from analysis import stats
@@ -57,21 +55,6 @@ class _UnusableError(ValueError):
     """A run is done, but its curve does not hold what is asked for."""
 
 
-def formats(sweep: Sweep) -> dict[str, str]:
-    """The metrics that the sweep's ``table.cell`` shows, each with its format: ``{"top1": ".2f"}``.
-
-    Raises:
-        ValueError: it is no text with numbers in it.
-    """
-    try:
-        fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(sweep.table.cell) if name is not None]
-    except ValueError as error:
-        raise ValueError(f"{_cell(sweep)}, which is no format ({error}); write it like {{top1:.2f}}") from None
-    if not fields or any(how or not re.fullmatch(r"\d*\.\d+f", spec or "") for _, spec, how in fields):
-        raise ValueError(f"{_cell(sweep)}; each number in it must be written like {{top1:.2f}}")
-    return {name: spec or "" for name, spec, _ in fields}
-
-
 def gather(sweep: Sweep, store: Store, metric: str) -> Gathered:
     """What every run in the sweep's cells says.
 
@@ -85,7 +68,7 @@ def gather(sweep: Sweep, store: Store, metric: str) -> Gathered:
     """
     if metric not in COUNTED:
         raise ValueError(f"'{metric}' is no value of a run that a table can show; choose of {', '.join(COUNTED)}")
-    names = list(formats(sweep))
+    names = list(sweep.table.metrics())
     readings: dict[Run, Reading] = {}
     unfinished: list[Run] = []
     problems: dict[Run, str] = {}

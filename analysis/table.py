@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis import paper, stats
 from analysis.grid import Column, Entry, Grid
 from analysis.paper import Claim, Key
-from analysis.readings import Gathered, formats, gather
+from analysis.readings import Gathered, gather
 from analysis.stats import Paired
 from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.grid import Cell, Sweep
@@ -31,7 +31,7 @@ def build(sweep: Sweep, store: Store, metric: str) -> Grid:
     Raises:
         ValueError: there is no such ``metric``, or the sweep's ``table.cell`` asks for one that a result has not.
     """
-    shown = formats(sweep)
+    shown = sweep.table.metrics()
     names = tuple(shown)
     gathered = gather(sweep, store, metric)
     claims = _claims(sweep, store)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import hashlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ def declaration(name: str) -> Declaration:
         return _read(ours[0])
     if theirs:
         return _inspect(theirs[0])
+    if any(path.stem == name and _defines_a_mixer(path) for path in _files()):
+        raise ValueError(f"methods/{name}.py registers no mixer; write @register('{name}') above its class")
     raise ValueError(f"there is no method '{name}'; there are: {', '.join(names())}")
 
 
@@ -92,10 +95,14 @@ def check_names(method: str, options: Iterable[str], *, beside: Sequence[str] = 
     Raises:
         ValueError: it has no such option, or there is no such mixer.
     """
-    declared = declaration(method).options
+    declared = declaration(method)
     for option in options:
-        if option not in declared:
-            has = ", ".join(f"{name}={default!r}" for name, default in declared.items()) or "none"
+        if option in declared.given:
+            raise ValueError(
+                f"{option} of method '{method}' stands before the * of its __init__; options stand behind it"
+            )
+        if option not in declared.options:
+            has = ", ".join(f"{name}={default!r}" for name, default in declared.options.items()) or "none"
             keys = f"; other keys here: {', '.join(beside)}" if beside else ""
             raise ValueError(f"method '{method}' has no option {option}; its options: {has}{keys}")
 
@@ -103,6 +110,28 @@ def check_names(method: str, options: Iterable[str], *, beside: Sequence[str] = 
 def filled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a mixer: these, and the defaults of the others."""
     return dict(declaration(method).options) | dict(options)
+
+
+def code(method: str) -> str:
+    """A mark of a mixer's source file, ten hex digits: it changes when the code does, not with comments or layout.
+
+    What the file imports is not in it. "" where the mixer is not here any more, or its source cannot be found.
+    """
+    path = next((path for path in _files() if path.stem == method), None) or _file_of(method)
+    if path is None:
+        return ""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:10]
+
+
+def _file_of(method: str) -> Path | None:
+    """The source file of another package's mixer."""
+    point = next((point for point in _points() if point.name == method), None)
+    found = find_spec(point.module) if point else None
+    return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
@@ -139,6 +168,13 @@ def _class_in(path: Path) -> ast.ClassDef | None:
 def _registers(path: Path) -> bool:
     """Whether this file has a mixer for all to use; said by its text, so that a mistake in it is not read as none."""
     return "@register(" in path.read_text(encoding="utf-8")
+
+
+def _defines_a_mixer(path: Path) -> bool:
+    """Whether a class in the file calls itself a mixer; ``base.py`` only defines what that is."""
+    classes = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    bases = {ast.unparse(base).rpartition(".")[2] for node in classes for base in node.bases}
+    return path.stem != "base" and bool(bases & {"Mixer", "TeacherMixer"})
 
 
 def _registered_as(node: ast.ClassDef) -> Iterator[str]:
@@ -218,7 +254,7 @@ def _inspect(point: EntryPoint) -> Declaration:
     """The declaration of another package's mixer, which has to be imported for it."""
     try:
         mixer = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"the mixer '{point.name}' of {point.value} cannot be imported: {error!r}") from error
     if not hasattr(mixer, "label"):
         raise ValueError(f"the mixer '{point.name}' of {point.value} is no methods.Mixer; derive its class from that")

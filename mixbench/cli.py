@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from importlib.util import find_spec
@@ -62,12 +63,14 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
     grid = _sweep(sweep, how["data"], how["results"])
     if only is not None:
         with blaming("--only"):
-            grid = grid.only(only.split(","))
+            grid = grid.only([row.strip() for row in only.split(",")])
     watcher = _watcher(quiet=True)
     store = Store(how["results"], tell=watcher.told)
     planned = plan(grid, store, retry_failed=retry_failed)
     if not quiet or dry_run:
         click.echo(planned.sentence())
+    for sentence in planned.outdated(store):
+        watcher.told(sentence)
     if dry_run:
         _print_todo(planned.todo)
         return DONE
@@ -80,7 +83,8 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
     with _watcher(quiet=quiet, total=len(planned.todo)) as watcher:
         outcome = launch(planned, store, execution, how["slots"], watcher)
     if outcome.stopped:
-        click.echo("stopped; what was at work is saved, and the same command goes on there", err=True)
+        saved = "what was not saved in time is done again" if outcome.forced else "what was at work is saved"
+        click.echo(f"stopped; {saved}, and the same command goes on there", err=True)
         return INTERRUPTED
     if outcome.disk_full:
         click.echo(f"mixbench: the disk of {how['results']} is full or failing; free some and run again", err=True)
@@ -130,6 +134,20 @@ def list_() -> int:
 
 
 @cli.command()
+@click.argument("methods", nargs=-1, required=True, metavar="METHOD...")
+def check(methods: tuple[str, ...]) -> int:
+    """Hold METHODs against the contract that every mixer keeps, with a small network of the contract's own."""
+    from mixbench.checking import complaints
+
+    broken = False
+    for name in methods:
+        found = complaints(name)
+        click.echo(f"{name} {'breaks' if found else 'keeps'} the contract" + "".join(f"\n  {one}" for one in found))
+        broken |= bool(found)
+    return FAILED if broken else DONE
+
+
+@cli.command()
 @click.argument("run", metavar="RUN")
 @results_option
 def why(run: str, results: Path) -> int:
@@ -155,10 +173,8 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except SystemExit as ending:
-        if not isinstance(ending.__context__, BrokenPipeError):
-            raise
-        code = DONE  # the reader of a pipe has left: there is nobody to tell
+    except SystemExit:  # how click takes it that the reader of a pipe has left: there is nobody to tell
+        code = DONE
     except (ValueError, DamagedError) as error:
         if os.environ.get("MIXBENCH_DEBUG"):
             raise
@@ -225,7 +241,7 @@ def _summary(planned: Plan, *, quiet: bool) -> int:
 def _table_path(table: int | None) -> Path:
     path = Path(f"sweeps/table{table}.yaml")
     if not path.exists():
-        there = sorted(str(one) for one in Path("sweeps").glob("table*.yaml")) or ["no tables yet"]
+        there = sorted(str(one) for one in Path("sweeps").glob("table*.yaml")) or ["none yet"]
         raise ValueError(f"--table {table}: there is no {path}; in ./sweeps there are: {', '.join(there)}")
     return path
 

@@ -74,6 +74,9 @@ class Lines(Quiet):
         if state == "elsewhere":
             self.console.print(f"{run.folder} {text}")
             return
+        if state == "stopped":
+            self.console.print(f"{run.folder} stopped {text}")
+            return
         self._ended += 1
         rate = f", {self._rates[run]:,.0f} images/s" if run in self._rates else ""
         why = f": {text}" if text else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from string import Formatter
 from typing import Any
 
 from mixbench.spec import LINKS, Run
@@ -57,6 +59,22 @@ class Table:
     note: str = ""
     paper: int | None = None
     unlike: tuple[str, ...] = ()
+
+    def metrics(self) -> dict[str, str]:
+        """The metrics that `cell` shows, each with its format: ``{"top1": ".2f"}``.
+
+        Raises:
+            ValueError: it is no text with numbers in it.
+        """
+        try:
+            fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(self.cell) if name is not None]
+        except ValueError as error:
+            raise ValueError(
+                f"cell is '{self.cell}', which is no format ({error}); write it like {{top1:.2f}}"
+            ) from None
+        if not fields or any(how or not re.fullmatch(r"\d*\.\d+f", spec or "") for _, spec, how in fields):
+            raise ValueError(f"cell is '{self.cell}'; each number in it must be written like {{top1:.2f}}")
+        return {name: spec or "" for name, spec, _ in fields}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from mixbench import devices, pool
+from mixbench import catalog, devices, pool
 from mixbench.data import DataError, identify
 from mixbench.execution import Execution
 from mixbench.files import DISK_ERRORS
@@ -34,6 +34,19 @@ class Plan:
     stages: list[list[Run]]
     states: dict[Run, str]
     todo: list[Run]
+
+    def outdated(self, store: Store) -> list[str]:
+        """Methods of which results stand here that another version of their file made, a sentence each."""
+        made: dict[str, int] = {}
+        for run, state in self.states.items():
+            result = store.recorded(run) if state == "done" else None
+            if result is not None and result.code != catalog.code(run.method):
+                made[run.method] = made.get(run.method, 0) + 1
+        return [
+            f"{count} results of {method} were made by another version of its code than today's, and stand; to have "
+            f"them made again, delete {store.root / 'runs' / (method + '-*')}"
+            for method, count in made.items()
+        ]
 
     def sentence(self) -> str:
         """``94 runs in 2 stages: 61 done, 3 running, 30 to do``."""

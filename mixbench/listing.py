@@ -15,7 +15,11 @@ def listing() -> Iterator[str]:
     """Methods with their options and defaults, data sets, models and recipes, line by line."""
     yield "methods"
     for name in catalog.names():
-        declared = catalog.declaration(name)
+        try:
+            declared = catalog.declaration(name)
+        except ValueError as error:
+            yield f"  {name:<18} cannot be used: {error}"
+            continue
         source = f" ({declared.source})" if declared.source else ""
         options = ", ".join(_option(declared, option) for option in declared.options) or "no options"
         needs = f"; needs {', '.join(declared.given)}" if declared.given else ""
@@ -29,7 +33,10 @@ def listing() -> Iterator[str]:
     yield "models"
     yield f"  {', '.join(MODELS)}"
     yield "recipes"
-    yield f"  {', '.join(Recipes(Path('sweeps/recipes.yaml'), {}).names())}"
+    recipes = Recipes(Path("sweeps/recipes.yaml"), {})
+    for name in recipes.names():
+        values = recipes.find(name).values
+        yield f"  {name:<18} {', '.join(f'{key}={value}' for key, value in values.items())}"
 
 
 def _option(declared: catalog.Declaration, option: str) -> str:

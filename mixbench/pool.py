@@ -40,10 +40,12 @@ class Outcome:
 
     Attributes:
         stopped: somebody asked to stop.
+        forced: somebody asked twice, or saving took too long: workers were killed.
         disk_full: a run failed because the disk is full or failing.
     """
 
     stopped: bool
+    forced: bool
     disk_full: bool
 
 
@@ -78,6 +80,7 @@ class Pool:
         self._disk_full = False
         self._interrupts = 0
         self._asked_at = 0.0
+        self._forced = False
         self._selector = selectors.DefaultSelector()
 
     def work(self, runs: Sequence[Run]) -> Outcome:
@@ -97,7 +100,7 @@ class Pool:
                 self._close(slot)
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return Outcome(bool(self._interrupts), self._disk_full)
+        return Outcome(bool(self._interrupts), self._forced, self._disk_full)
 
     def _busy(self) -> bool:
         return any(slot.run for slot in self._slots)
@@ -222,4 +225,5 @@ class Pool:
         patient = self._interrupts == 1 and time.monotonic() - self._asked_at < SAVE_SECONDS
         for slot in self._slots:
             if slot.worker is not None and slot.run is not None:
+                self._forced |= not patient
                 slot.worker.signal(signal.SIGTERM if patient else signal.SIGKILL)

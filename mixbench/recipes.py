@@ -53,6 +53,17 @@ class Recipes:
             for name, recipe in (yamlfile.load(shared) if shared.exists() else {}).items():
                 self._found.setdefault(name, (shared, recipe))
 
+    def check_settings_used(self) -> None:
+        """Refuse a setting's recipe of the sweep's own that nothing asked for: its name is misspelt.
+
+        Raises:
+            ValueError: names it.
+        """
+        own = [name for name, (path, _) in self._found.items() if path == self._sweep and "/" in name]
+        idle = [name for name in own if name not in self._read]
+        if idle:
+            raise ValueError(f"{self._sweep}: recipes: nothing in this sweep uses '{idle[0]}'; is its name right?")
+
     def names(self) -> list[str]:
         """Their names, sorted."""
         return sorted(self._found)

@@ -34,6 +34,7 @@ def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
         for row in said.rows
         for column in said.columns
     ]
+    said.recipes.check_settings_used()
     labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
     with blaming(str(path)):
         return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.folders)

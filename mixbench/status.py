@@ -35,12 +35,13 @@ def find(beginning: str, store: Store) -> Run:
     Raises:
         ValueError: none or several do.
     """
+    beginning = beginning.rstrip("/").rpartition("/")[2]  # a path, as the shell completes it, will do
     found = [run for run in store.known() if run.id.startswith(beginning) or run.folder.startswith(beginning)]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ValueError(f"no run in {store.root} begins with '{beginning}'; look into {store.root}/runs")
-    few = ", ".join(run.folder for run in found[:5])
+        raise ValueError(f"no run in {store.root} begins with '{beginning}'; one that has not begun has no folder")
+    few = ", ".join(run.folder for run in found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     raise ValueError(f"{len(found)} runs in {store.root} begin with '{beginning}': {few}; say more of it")
 
 
@@ -52,12 +53,14 @@ def why(run: Run, store: Store) -> Iterator[str]:
     for name, value in run.to_dict().items():
         yield f"  {name}: {getattr(run, name).folder if name in LINKS else value}"
     end = store.ending(run)
+    if end is not None and end["state"] == "stopped":
+        yield f"\nstopped {end['text']}"
     if end is not None and end["state"] == "failed":
-        yield f"\nfailed with {end['type']}: {end['text']}"
+        yield f"\nfailed; once that is mended, `mixbench run SWEEP --retry-failed` tries again:\n{end['traceback']}"
     result = _result(run, store)
     if result is not None:
         yield "\ncame out:"
-        yield from _came_out(result)
+        yield from _came_out(run, result)
     yield ""
     yield from _nearest(run, store)
 
@@ -76,9 +79,11 @@ def _result(run: Run, store: Store) -> Result | None:
         return None
 
 
-def _came_out(result: Result) -> Iterator[str]:
+def _came_out(run: Run, result: Result) -> Iterator[str]:
     yield "  " + ", ".join(f"{name} {value:.2f}" for name, value in result.metrics.items())
-    release = "the official release" if result.official else "not the official release"
+    release = (
+        "the official release" if result.official else "own pictures" if run.content else "not the official release"
+    )
     yield f"  on data {result.content} ({release}), in {result.seconds:.1f} s, attempt {result.attempt}"
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     yield f"  commit {result.commit}, {versions}, on {result.device}"

@@ -32,6 +32,7 @@ class Result:
         seconds: of that attempt, from reading the data to the last evaluation.
         device: the processor or GPU, by its name; several, in their order, where a run went on elsewhere.
         versions: of Python and the packages that decide the numbers.
+        code: of the mixer's source file, see `mixbench.catalog.code`.
         commit: of the code, with a ``+`` for uncommitted changes; several likewise.
         execution: what of it can change the last bits, see `Execution.bits`; several values likewise.
     """
@@ -45,6 +46,7 @@ class Result:
     seconds: float
     device: str
     versions: Mapping[str, str]
+    code: str
     commit: str
     execution: Mapping[str, Any]
 

@@ -224,6 +224,7 @@ def _table(written: Any, rows: Sequence[Row]) -> Table:
             if key not in kinds:
                 raise ValueError(f"unknown key '{key}'; known keys: {', '.join(kinds)}, unlike")
         table = Table(**{key: cast_to(kinds[key], key, value) for key, value in said.items()}, unlike=unlike)
+        table.metrics()
         if table.compare and table.compare not in names:
             raise ValueError(f"compare names no row: '{table.compare}'; rows: {', '.join(names)}")
         return table

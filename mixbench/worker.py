@@ -83,6 +83,7 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
         attempt=attempt.number,
         seconds=time.monotonic() - begun,
         versions=provenance.versions(),
+        code=catalog.code(run.method),
         **trained.made_by,
     )
     artifacts = {

@@ -51,6 +51,7 @@ def result_of(run: Run, top1: float, *, bits: Mapping[str, Any] | None = None, *
         seconds=60.0,
         device="Some CPU",
         versions={"python": "3.11.1", "torch": "2.11.0"},
+        code=catalog.code(run.method),
         commit="1f3c9ab",
         execution=Execution().bits() | (bits or {}),
     )

@@ -242,7 +242,7 @@ def test_settled_leaves_out_what_equals_its_default(ours):
     ("options", "sentence"),
     [
         ({"alhpa": 1.0}, r"method 'mine' has no option alhpa; its options: alpha=1.0, k=2, sizes=\(1, 2\)$"),
-        ({"teacher": 1.0}, "method 'mine' has no option teacher"),
+        ({"teacher": 1.0}, r"teacher of method 'mine' stands before the \* of its __init__"),
         ({"k": 2.0}, "k must be a whole number, not 2.0"),
         ({"alpha": "1e-1"}, r"alpha must be a number, not '1e-1' \(to YAML that is text: write 1.0e-01\)"),
         ({"alpha": {"a": 1}}, "alpha must be a number, not {'a': 1}"),

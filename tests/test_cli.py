@@ -132,7 +132,7 @@ def test_list_shows_data_sets_models_and_recipes(mixbench, tmp_path):
     out = mixbench("list").out
     assert all(f"\n  {name} " in out for name in DATASETS)
     assert f"models\n  {', '.join(MODELS)}\n" in out
-    assert out.endswith("recipes\n  digits/tiny, mine\n")
+    assert out.endswith("recipes\n  digits/tiny        epochs=1\n  mine               lr=1.0\n")
 
 
 def test_list_works_where_there_are_no_recipes(mixbench):

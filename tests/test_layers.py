@@ -18,6 +18,7 @@ FLOORS = {"methods": {"methods"}, "mixbench": {"methods", "mixbench"}, "analysis
 METHODS_NEED = {"torch", "torchvision", "numpy", "scipy", "PIL", "numba"}
 
 MAY_IMPORT_TORCH = {
+    "mixbench.checking",
     "mixbench.data.resident",
     "mixbench.streams",
     "mixbench.tasks",

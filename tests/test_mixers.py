@@ -213,3 +213,11 @@ REFUSED = [
 def test_options_are_checked_when_a_mixer_is_built(name, options, sentence, teacher):
     with pytest.raises(ValueError, match=sentence):
         build(name, options, {"teacher": teacher} if name == "softmax_cam" else {})
+
+
+def test_softmax_cam_takes_no_maps_of_classes_that_the_teacher_does_not_know():
+    x, y = torch.rand(4, 3, 16, 16), torch.eye(7)[:4]
+    teacher = SmallNetwork()
+    with pytest.raises(ValueError, match="set cam_class to prediction"):
+        build("softmax_cam", {}, {"teacher": teacher})(Batch(x, y), teacher)
+    build("softmax_cam", {"cam_class": "prediction"}, {"teacher": teacher})(Batch(x, y), teacher)

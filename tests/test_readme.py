@@ -48,8 +48,8 @@ def call(checkout, *command):
 
 
 def test_readme_mixer_keeps_the_contract(checkout):
-    (check,) = re.findall(r'^python -c "(.*)"$', README, re.MULTILINE)
-    assert call(checkout, "-c", check) == ""
+    (named,) = re.findall(r"^mixbench check (\w+)$", README, re.MULTILINE)
+    assert call(checkout, "-m", "mixbench", "check", named) == "gridmix keeps the contract\n"
 
 
 def test_readme_mixer_is_listed_and_compared(checkout):

@@ -121,7 +121,46 @@ def test_recipes_in_sweeps_are_known_though_there_are_others_beside_the_sweep(lo
 
 
 def test_recipes_that_nobody_names_are_not_read(load):
-    assert load(PLACES.format(own="recipes: {digits/tiny: {epochs: 1}, x/y: {nonsense: 1}}"))
+    assert load(PLACES.format(own="recipes: {digits/tiny: {epochs: 1}, spare: {nonsense: 1}}"))
+
+
+def test_recipe_for_a_setting_that_the_sweep_does_not_have_is_misspelt(load):
+    with pytest.raises(ValueError, match="nothing in this sweep uses 'digits/tyni'; is its name right"):
+        load(PLACES.format(own="recipes: {digits/tiny: {epochs: 1}, digits/tyni: {epochs: 3}}"))
+
+
+def test_what_only_says_again_what_the_data_set_is_makes_no_other_run(load):
+    plain = load(PLACES.format(own="recipes: {digits/tiny: {epochs: 1}}"))
+    said = "{epochs: 1, train_images: 1000, test_images: 797, mean: [0.3070], std: [0.3762]}"
+    assert load(PLACES.format(own=f"recipes: {{digits/tiny: {said}}}")).cells == plain.cells
+
+
+def test_teacher_of_images_with_other_channels_is_refused(load):
+    text = """
+settings: [cifar10/resnet8]
+methods: [softmax_cam]
+seeds: [0]
+teacher: {method: simple, setting: digits/tiny}
+recipes: {cifar10/resnet8: {epochs: 1}, digits/tiny: {epochs: 1}}
+"""
+    with pytest.raises(ValueError, match="teacher: digits/tiny has 1 channels, but the images of CIFAR-10 have 3"):
+        load(text)
+
+
+def test_rows_of_unlike_protocols_stand_in_one_column_only_where_the_table_allows_it(load):
+    text = """
+settings: [digits/tiny]
+methods: {simple: , longer: {method: simple, set: {epochs: 2}}}
+seeds: [0]
+table: TABLE
+recipes: {digits/tiny: {epochs: 1}}
+"""
+    with pytest.raises(ValueError, match=r"they differ in epochs .* name these fields under table: in 'unlike:'"):
+        load(text.replace("TABLE", "{}"))
+    sweep = load(text.replace("TABLE", "{unlike: [epochs]}"))
+    assert sweep.labels["longer"] == "Simple (longer)"
+    with pytest.raises(ValueError, match="unlike must be a list of a recipe's keys"):
+        load(text.replace("TABLE", "{unlike: [epoch]}"))
 
 
 LINKED = """

@@ -67,7 +67,10 @@ def test_why_tells_of_a_stale_result_without_failing(store, finish):
 
 def test_why_tells_why_a_run_failed(store):
     ended(store, RuntimeError("no such luck"))
-    assert "\nfailed with RuntimeError: no such luck" in list(why(RUN, store))
+    said = "\n".join(why(RUN, store))
+    assert "--retry-failed" in said
+    assert "Traceback" in said
+    assert said.count("RuntimeError: no such luck") == 1
 
 
 def test_find_takes_the_beginning_of_an_id_or_of_a_folders_name(store, finish):

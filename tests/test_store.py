@@ -27,6 +27,7 @@ RESULT = Result(
     seconds=1.0,
     device="a CPU",
     versions={},
+    code="c0de",
     commit="abc",
     execution={},
 )

@@ -73,7 +73,7 @@ def test_metric_that_no_result_has_is_refused_with_those_there_are(store):
 
 @pytest.mark.parametrize("cell", ["{top1", "accuracy", "{top1}", "{top1:>9}", "{top1!r}", "{}"])
 def test_cell_that_formats_no_number_is_refused(store, cell):
-    with pytest.raises(ValueError, match=r"invented: table.cell is .* like {top1:.2f}"):
+    with pytest.raises(ValueError, match=r"cell is .* like {top1:.2f}"):
         build(make_sweep(table=Table(cell=cell)), store, "last")
 
 

@@ -98,7 +98,10 @@ def _labels(said: Any, path: Path, classes: int) -> NDArray[np.int64]:
 def _pixels(said: Any, path: Path, *, images: int) -> NDArray[np.uint8]:
     """The array that a pickle describes, if it is of bytes and has a row of pixels for each label."""
     match said:
-        case _Noted(name="_reconstruct", state=(_, shape, _Noted(name="dtype", arguments=("u1", *_)), by_columns, raw)):
+        case _Noted(
+            name="_reconstruct",
+            state=(_, (int(), int()) as shape, _Noted(name="dtype", arguments=("u1", *_)), by_columns, raw),
+        ):
             pass
         case _:
             raise _damaged(path, "has pixels that are no array of bytes (uint8)")
