@@ -20,7 +20,7 @@ import methods
 from methods import Batch, Mixed, Network
 from mixbench import nets
 from mixbench.data import Content, facts_of
-from mixbench.data.read import Pictures, look, read
+from mixbench.data.read import Pictures, content_of, read
 from mixbench.data.resident import Resident, stratified_subset
 from mixbench.execution import Execution
 from mixbench.spec import LINKS, Run
@@ -165,7 +165,7 @@ def scored(log_probabilities: Tensor, labels: Tensor) -> Evaluation:
 @functools.lru_cache(maxsize=2)
 def _load(dataset: str, root: str, image_size: int | None) -> tuple[Pictures, Content]:
     pictures = read(dataset, root=Path(root), image_size=image_size)
-    return pictures, look(dataset, root=Path(root))
+    return pictures, content_of(dataset, pictures, root=Path(root))
 
 
 def load(run: Run, execution: Execution) -> tuple[Pictures, Content]:

@@ -82,7 +82,7 @@ def test_encoding_reaches_no_codec_but_latin1(tmp_path):
     forged = array(rows(1)).replace(
         text(rows(1).tobytes()), b"c_codecs\nencode\n" + text("x") + text("idna") + b"\x86R"
     )
-    with pytest.raises(DataError, match="has pixels (of shape|that are no array of bytes)"):
+    with pytest.raises(DataError, match=r"has pixels (of shape|that are no array of bytes)"):
         read(tmp_path / "data_batch_1", batch(forged, [0]))
 
 
@@ -102,7 +102,7 @@ def test_bytes_never_become_pointers_or_anything_but_bytes(tmp_path, dtype):
 def test_a_shape_that_the_bytes_do_not_fill_is_refused(tmp_path, shape):
     claimed = b"(" + b"".join(map(number, shape)) + b"t"
     forged = array(rows(1)).replace(b"(" + number(1) + number(3072) + b"t", claimed)
-    with pytest.raises(DataError, match="has pixels (of shape|that are no array of bytes)"):
+    with pytest.raises(DataError, match=r"has pixels (of shape|that are no array of bytes)"):
         read(tmp_path / "data_batch_1", batch(forged, [0]))
 
 
@@ -160,9 +160,7 @@ def test_labels_are_whole_numbers(tmp_path, labels):
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_as_many_labels_as_pictures_are_needed(tmp_path, count):
-    with pytest.raises(
-        DataError, match=rf"has pixels (of shape|that are no array of bytes) \(2, 3072\), but {count} labels need"
-    ):
+    with pytest.raises(DataError, match=rf"has pixels of shape \(2, 3072\), but {count} labels need"):
         read(tmp_path / "data_batch_1", batch(rows(2), [0] * count))
 
 

@@ -71,16 +71,27 @@ def fingerprint(pictures: Pictures) -> str:
 def look(dataset: str, *, root: Path) -> Content:
     """What content is at hand, by reading all of it; `identify` remembers the answer."""
     folder = own_folder(dataset, root=root)
+    if folder is None:
+        return content_of(dataset, read(dataset, root=root, image_size=None), root=root)
+    for image in folders.list_images(folder).images:
+        _decoded(image.path, size=1)  # an unreadable one is found now, and not hours later by a run
+    return _content_of_folder(folder)
+
+
+def content_of(dataset: str, pictures: Pictures, *, root: Path) -> Content:
+    """What is known of pictures that `read` just gave; an own folder's files are hashed for it."""
+    folder = own_folder(dataset, root=root)
     if folder is not None:
-        listing = folders.list_images(folder)
-        for image in listing.images:
-            _decoded(image.path, size=1)  # an unreadable one is found now, and not hours later by a run
-        counts = (len(listing.part(test=False)), len(listing.part(test=True)))
-        return Content(folders.fingerprint(listing), False, len(listing.classes), *counts)
-    pictures = read(dataset, root=root, image_size=None)
+        return _content_of_folder(folder)
     mark = fingerprint(pictures)
     official = mark in DATASETS[dataset].official or _has_official_files(dataset, root)
     return Content(mark, official, pictures.classes, len(pictures.train_y), len(pictures.test_y))
+
+
+def _content_of_folder(folder: Path) -> Content:
+    listing = folders.list_images(folder)
+    counts = (len(listing.part(test=False)), len(listing.part(test=True)))
+    return Content(folders.fingerprint(listing), False, len(listing.classes), *counts)
 
 
 def _has_official_files(dataset: str, root: Path) -> bool:
