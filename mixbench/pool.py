@@ -162,8 +162,9 @@ class Pool:
         """Note how a run ended. One that is at work elsewhere is waited for, unless it proves done."""
         if state == "stopped" and not self._interrupts:  # nobody here asked: another launcher took it over
             state = "elsewhere"
-        if state == "elsewhere" and self._is_done(run):
-            state, text = "done", "by another process"
+        if state in ("elsewhere", "lost") and self._is_done(run):
+            self._store.tidy(run)  # whoever did it may have died between its result and that
+            state, text = "done", "by another process" if state == "elsewhere" else ""
         if state == "elsewhere":
             self._elsewhere.append(run)
             self._watcher.ended(run, state, "is being computed by another process; waiting for it")
@@ -200,9 +201,6 @@ class Pool:
         if run is not None:
             cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             state = "stopped" if self._interrupts else "lost"
-            if self._is_done(run):  # it died between its result and the tidying up
-                self._store.tidy(run)
-                state = "done"
             self._settle(run, state, f"its process died ({cause}); the next run goes on from its last checkpoint")
 
     def _close(self, slot: _Slot) -> int:
