@@ -21,6 +21,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "task": ("classify",),
         "pad_mode": ("zeros", "reflect"),
         "schedule": ("step", "cosine", "constant"),
+        "criterion": ("ce", "bce"),
         "precision": ("float32", "bfloat16"),
     }
 )
@@ -67,6 +68,7 @@ class Run:
     lr_drop: float = 0.1
     lr_end: float = 0.0  # where a cosine ends
     warmup: int = 0  # epochs of linear warm-up
+    criterion: str = "ce"  # cross-entropy; or bce, binary cross-entropy on the softmax
     precision: str = "float32"
     teacher: Run | None = None
 

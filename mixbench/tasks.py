@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import methods
-from methods import Batch, Mixed, Network
+from methods import Batch, Criterion, Mixed, Network
 from mixbench import nets
 from mixbench.data import Content, facts_of
 from mixbench.data.read import Pictures, content_of, read
@@ -31,6 +31,9 @@ Weights = Callable[[Run], bytes]
 
 
 TEST_BATCH = 500
+
+LEAST_LOG = -100.0
+"""Where torch's binary cross-entropy ends a logarithm, so that a loss stays finite."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Classify:
         self._train = resident(pictures.train_x, pictures.train_y, pad=run.pad, flip=run.flip, subset=chosen)
         test = slice(run.test_images)
         self._test = resident(pictures.test_x[test], pictures.test_y[test], pad=0, flip=False)
+        self._criterion = CRITERIA[run.criterion]
         self._streams = streams
         self._batch_size = run.batch_size
         self.steps = self._train.steps(run.batch_size)
@@ -125,8 +129,8 @@ class Classify:
             return self.mixer(batch, cast("Network", self.net))
 
     def loss(self, prepared: Mixed) -> Tensor:
-        """Cross-entropy of the network's answers with the mixed labels, or what the method makes of it."""
-        return prepared.loss(prepared.logits(self.net), cross_entropy)
+        """The run's criterion of the network's answers and the mixed labels, or what the method makes of it."""
+        return prepared.loss(prepared.logits(self.net), self._criterion)
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
@@ -149,6 +153,23 @@ TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = Mappin
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy in nats of (M, G) logits with (M, G) soft labels, one per image: (M,)."""
     return F.cross_entropy(logits, y, reduction="none")
+
+
+def binary_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Binary cross-entropy on the softmax of (M, G) logits with (M, G) soft labels, mean over the classes: (M,).
+
+    As in the code of Verma et al. (2019) and of Kim et al. (2020), main.py of both: torch's `BCELoss` of the softmax,
+    whose logarithms end at -100.
+    """
+    log_p = logits.log_softmax(1)
+    top = log_p.argmax(1, keepdim=True)
+    # Only one class can be so sure that 1 - p has no digits left: there it is the sum of the others.
+    others = log_p.scatter(1, top, LEAST_LOG).logsumexp(1, keepdim=True)
+    log_rest = (-log_p.exp().scatter(1, top, 0.0)).log1p().scatter(1, top, others)
+    return -(y * log_p.clamp_min(LEAST_LOG) + (1 - y) * log_rest).mean(1)
+
+
+CRITERIA: Mapping[str, Criterion] = MappingProxyType({"ce": cross_entropy, "bce": binary_cross_entropy})
 
 
 def scored(log_probabilities: Tensor, labels: Tensor) -> Evaluation:

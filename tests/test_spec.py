@@ -55,6 +55,17 @@ PINNED = {
         warmup=5,
         precision="bfloat16",
     ),
+    "7ad5e7dfd8": Run(
+        method="simple",
+        dataset="tiny_imagenet",
+        model="preactresnet18",
+        epochs=1200,
+        batch_size=100,
+        lr=0.2,
+        nesterov=True,
+        milestones=(600, 900),
+        criterion="bce",
+    ),
 }
 
 DEFAULTS = {
@@ -80,6 +91,7 @@ DEFAULTS = {
     "lr_drop": 0.1,
     "lr_end": 0.0,
     "warmup": 0,
+    "criterion": "ce",
     "precision": "float32",
     "teacher": None,
 }
@@ -154,6 +166,7 @@ def test_run_id_depends_on_every_field():
         "schedule": "cosine",
         "milestones": (5,),
         "warmup": 1,
+        "criterion": "bce",
         "precision": "bfloat16",
         "teacher": a_run(),
     }

@@ -1,4 +1,4 @@
-"""An own folder of images: which images there are, of which class, in which part."""
+"""Images that are files: which there are, of which class, in which part; here of an own folder."""
 
 from __future__ import annotations
 
@@ -77,19 +77,25 @@ def fingerprint(listing: Listing) -> str:
     return digest.hexdigest()[:16]
 
 
+def class_folders(folder: Path) -> list[Path]:
+    """The folders right in a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images right in a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+
+
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """The images of each class folder, classes and images sorted by name."""
-    classes = {path.name: _images(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."}
+    classes = {path.name: image_files(path) for path in class_folders(folder)}
     if not classes:
         raise DataError(f"{folder} has no class folders; put the images of each class into a folder of that name")
     for name, images in classes.items():
         if not images:
             raise DataError(f"{folder / name} has no images; put some right into it ({', '.join(sorted(SUFFIXES))})")
     return classes
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
 
 
 def _split(classes: dict[str, list[Path]], folder: Path) -> Listing:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mixbench.data import DATASETS, Content, DataError, checked_size, data_files, own_folder
-from mixbench.data import folder as folders
+from mixbench.data import DATASETS, Content, DataError, checked_size, data_files, folder, list_images, tiny_imagenet
 from mixbench.data.cifar import read_batch
 
 LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
@@ -40,8 +39,9 @@ def read(dataset: str, *, root: Path, image_size: int | None) -> Pictures:
     """All pictures of a data set.
 
     Digits are scikit-learn's, 0 to 16 as round(255 v / 16): the first 1,000 for training, 797 for the test. CIFAR is
-    read from the official files. An own folder's images become RGB, be they grey, indexed or transparent (what lies
-    behind transparency is shown); the largest centred square is resized to `image_size`.
+    read from the official files. Images that are files, Tiny-ImageNet's or an own folder's, become RGB, be they grey,
+    indexed or transparent (what lies behind transparency is shown); the largest centred square is resized to
+    `image_size`, which Tiny-ImageNet's have already.
 
     Args:
         dataset: a name in `DATASETS`, or ``image_folder:PATH``.
@@ -52,15 +52,15 @@ def read(dataset: str, *, root: Path, image_size: int | None) -> Pictures:
         DataError: something is missing or damaged.
         ValueError: there is no such data set, or `image_size` is wrong.
     """
-    folder = own_folder(dataset, root=root)
+    listing = list_images(dataset, root=root)
     size = checked_size(dataset, image_size=image_size)
-    if folder is not None:
-        return _own(folders.list_images(folder), size)
+    if listing is not None:
+        return _listed(listing, size)
     return _digits() if dataset == "digits" else _cifar(dataset, root)
 
 
 def fingerprint(pictures: Pictures) -> str:
-    """16 hex digits of a SHA-256 over shapes, types and bytes; an own folder goes by its files, see `identify`."""
+    """16 hex digits of a SHA-256 over shapes, types and bytes; images that are files go by these, see `look`."""
     digest = hashlib.sha256()
     for array in (pictures.train_x, pictures.train_y, pictures.test_x, pictures.test_y):
         digest.update(f"{array.shape} {array.dtype.str}".encode())
@@ -70,28 +70,28 @@ def fingerprint(pictures: Pictures) -> str:
 
 def look(dataset: str, *, root: Path) -> Content:
     """What content is at hand, by reading all of it; `identify` remembers the answer."""
-    folder = own_folder(dataset, root=root)
-    if folder is None:
+    listing = list_images(dataset, root=root)
+    if listing is None:
         return content_of(dataset, read(dataset, root=root, image_size=None), root=root)
-    for image in folders.list_images(folder).images:
+    for image in listing.images:
         _decoded(image.path, size=1)  # an unreadable one is found now, and not hours later by a run
-    return _content_of_folder(folder)
+    return _content_of_files(dataset, listing)
 
 
 def content_of(dataset: str, pictures: Pictures, *, root: Path) -> Content:
-    """What is known of pictures that `read` just gave; an own folder's files are hashed for it."""
-    folder = own_folder(dataset, root=root)
-    if folder is not None:
-        return _content_of_folder(folder)
+    """What is known of pictures that `read` just gave; where they are single files, those are hashed for it."""
+    listing = list_images(dataset, root=root)
+    if listing is not None:
+        return _content_of_files(dataset, listing)
     mark = fingerprint(pictures)
     official = mark in DATASETS[dataset].official or _has_official_files(dataset, root)
     return Content(mark, official, pictures.classes, len(pictures.train_y), len(pictures.test_y))
 
 
-def _content_of_folder(folder: Path) -> Content:
-    listing = folders.list_images(folder)
+def _content_of_files(dataset: str, listing: folder.Listing) -> Content:
+    official = dataset == "tiny_imagenet" and tiny_imagenet.is_official(listing)
     counts = (len(listing.part(test=False)), len(listing.part(test=True)))
-    return Content(folders.fingerprint(listing), False, len(listing.classes), *counts)
+    return Content(folder.fingerprint(listing), official, len(listing.classes), *counts)
 
 
 def _has_official_files(dataset: str, root: Path) -> bool:
@@ -125,12 +125,12 @@ def _cifar(dataset: str, root: Path) -> Pictures:
     return Pictures(train_x, train_y, *batches[-1], classes=classes)
 
 
-def _own(listing: folders.Listing, size: int) -> Pictures:
+def _listed(listing: folder.Listing, size: int) -> Pictures:
     parts = [_part(listing.part(test=test), size) for test in (False, True)]
     return Pictures(*parts[0], *parts[1], classes=len(listing.classes))
 
 
-def _part(images: Sequence[folders.Image], size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _part(images: Sequence[folder.Image], size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     x = np.empty((len(images), size, size, 3), np.uint8)
     for number, image in enumerate(images):
         x[number] = _decoded(image.path, size)

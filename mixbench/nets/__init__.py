@@ -14,10 +14,21 @@ MODELS: Mapping[str, str] = {
     "resnet8": "mixbench.nets.resnet",
     "resnet20": "mixbench.nets.resnet",
     "resnet18": "mixbench.nets.resnet",
+    "preactresnet18": "mixbench.nets.preactresnet",
+    "wrn28_10": "mixbench.nets.wide_resnet",
+    "resnet50": "mixbench.nets.resnet50",
 }
 """Each network's name, which is also that of the function that makes it, and the module of that function."""
 
-SMALLEST: Mapping[str, int] = {"tiny": 4, "resnet8": 8, "resnet20": 8, "resnet18": 16}
+SMALLEST: Mapping[str, int] = {
+    "tiny": 4,
+    "resnet8": 8,
+    "resnet20": 8,
+    "resnet18": 16,
+    "preactresnet18": 16,
+    "wrn28_10": 8,
+    "resnet50": 64,
+}
 """The side, in pixels, of the smallest images whose last feature map is more than one pixel."""
 
 

@@ -80,6 +80,14 @@ class Classifier(nn.Module):
         return torch.autocast(x.device.type, torch.bfloat16) if self._half else nullcontext()
 
 
+def stem_stride(problem: Problem) -> int:
+    """Stride of the first convolution of Kim et al.'s (2020) networks: 1 for 32 pixels, 2 for 64.
+
+    Their code knows these two sizes only. That 2 holds from 64 pixels on, and 1 below, is ours.
+    """
+    return 2 if problem.image_size >= 64 else 1
+
+
 def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1) -> nn.Conv2d:
     """A convolution that keeps the image's size up to ``stride``, without bias: batch normalisation follows.
 

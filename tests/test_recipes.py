@@ -1,0 +1,56 @@
+"""The recipes that come with the project."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mixbench.resolve import load_sweep
+
+ROOT = Path(__file__).parent.parent
+RECIPES = yaml.safe_load((ROOT / "sweeps" / "recipes.yaml").read_text())
+
+KIM_ET_AL = {"batch_size": 100, "nesterov": True, "weight_decay": 1e-4, "criterion": "bce", "pad_mode": "zeros"}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """The runs of methods on a setting, which may be ``{setting: recipe}``, by the method's name."""
+    monkeypatch.chdir(ROOT)
+
+    def loaded(setting, *methods):
+        path = tmp_path / "one.yaml"
+        path.write_text(yaml.safe_dump({"settings": [setting], "methods": list(methods), "seeds": [0]}))
+        return {cell.row: cell.runs[0] for cell in load_sweep(path, data=tmp_path, results=tmp_path).cells}
+
+    return loaded
+
+
+@pytest.mark.parametrize("setting", [name for name in RECIPES if "/" in name])
+def test_every_recipe_of_a_setting_makes_a_run(setting, runs):
+    assert runs(setting, "simple")["simple"].setting == setting
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("cifar100/wrn28_10", {"epochs": 400, "milestones": (200, 300), "lr": 0.1, "pad": 2}),
+        ("cifar100/preactresnet18", {"epochs": 1200, "milestones": (400, 800), "lr": 0.1, "pad": 2}),
+        ("tiny_imagenet/preactresnet18", {"epochs": 1200, "milestones": (600, 900), "lr": 0.2, "pad": 4}),
+        ("cifar10/wrn28_10", {"epochs": 400, "milestones": (200, 300), "lr": 0.1, "pad": 2}),
+    ],
+)
+def test_kim_et_als_recipes_are_theirs(setting, told, runs):
+    run = runs(setting, "simple")["simple"]
+    wanted = {**KIM_ET_AL, **told, "lr_drop": 0.1, "momentum": 0.9, "flip": True}
+    assert {name: getattr(run, name) for name in wanted} == wanted
+
+
+def test_mixup_and_cutmix_have_kim_et_als_alpha_on_tiny_imagenet_and_their_own_elsewhere(runs):
+    for setting, options in (("tiny_imagenet/preactresnet18", (("alpha", 0.2),)), ("cifar100/preactresnet18", ())):
+        found = runs(setting, "mixup", "cutmix")
+        assert found["mixup"].options == found["cutmix"].options == options
+
+
+def test_kim_et_als_recipes_can_be_had_with_cross_entropy(runs):
+    assert runs({"cifar100/wrn28_10": "ce"}, "simple")["simple"].criterion == "ce"
