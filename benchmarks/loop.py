@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from mixbench import nets, tasks
+from mixbench import materials, nets, tasks
 from mixbench.data import DATASETS, Content, DataError
 from mixbench.data.read import Pictures, read
 from mixbench.execution import Execution
@@ -221,7 +221,7 @@ def ours(model: str, precision: str) -> Run:
 def task_of(run: Run, execution: Execution, pictures: Pictures) -> tasks.Classify:
     """The run's task, on these pictures."""
     content = Content("benchmark", False, 10, len(pictures.train_y), len(pictures.test_y))
-    with mock.patch.object(tasks, "load", return_value=(pictures, content)):
+    with mock.patch.object(materials, "load", return_value=(pictures, content)):
         return tasks.Classify(run, Streams(0), execution, weights=lambda _: b"")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mixbench import catalog, sweepfile
+from mixbench.catalog import Declaration
 from mixbench.data import DATASETS, OWN_FOLDER, Facts, identify
 from mixbench.grid import Cell, Resources, Sweep
 from mixbench.nets import SMALLEST
@@ -38,6 +39,10 @@ def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
     labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
     with blaming(str(path)):
         return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.folders)
+
+
+GIVEN = (*LINKS, "image_size")
+"""What a mixer may be given, by the name of its parameter."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +117,16 @@ class _Resolver:
             values: dict[str, Any] = {}
             for layer in layers:
                 values |= layer.values
-            values |= {**self._set, **request.set}
+            values |= {**self._sweep_set(request), **request.set}
             if "epochs" not in values:
                 raise ValueError(f"the recipe for {request.setting} does not say how many epochs; add 'epochs:' to it")
             declared = catalog.declaration(request.method)
             written = {name: value for layer in layers for name, value in layer.options.get(request.method, {}).items()}
             options = as_options(catalog.settled(request.method, written | dict(request.options)))
             dataset, content, facts = self._identified(request.setting, values.get("image_size"))
-        links: dict[str, Any] = {name: self._follow(name, request, chain) for name in declared.given}
+        links: dict[str, Any] = {
+            name: self._follow(name, request, chain) for name in self._asked(declared, request, values)
+        }
         with blaming(f"{self._path}: {' -> '.join(request.via)}"):
             run = Run(
                 method=request.method,
@@ -143,11 +150,23 @@ class _Resolver:
         self.resources[run] = Resources(**{key: value for one in layers for key, value in one.resources.items()})
         return run
 
+    def _sweep_set(self, request: _Request) -> Mapping[str, Any]:
+        """What the sweep sets; but not the task of what is only asked for: the teacher of a search is no search."""
+        is_link = len(request.via) > 1
+        return {key: value for key, value in self._set.items() if not (is_link and key == "task")}
+
+    def _asked(self, declared: Declaration, request: _Request, values: Mapping[str, Any]) -> list[str]:
+        """The links that a run follows: what its mixer is given, but a policy where that is what it searches for."""
+        for name in declared.given:
+            if name not in GIVEN:
+                place = f"{self._path}: {' -> '.join(request.via)}"
+                raise ValueError(f"{place}: the mixer asks for '{name}'; mixbench can give it: {', '.join(GIVEN)}")
+        searches = values.get("task") == "search"
+        return [name for name in declared.given if name in LINKS and not (searches and name == "policy")]
+
     def _follow(self, name: str, request: _Request, chain: tuple[str, ...]) -> Run:
         """The run that a link means: the same setting and seed, but for what the link says."""
         place = f"{self._path}: {' -> '.join(request.via)}"
-        if name not in LINKS:
-            raise ValueError(f"{place}: the mixer asks for '{name}'; mixbench can give it: {', '.join(LINKS)}")
         if name not in request.links:
             raise ValueError(f"{place} needs a {name}; say which with '{name}:', like {name}: {{method: simple}}")
         link = request.links[name]

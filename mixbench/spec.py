@@ -13,12 +13,12 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-LINKS = ("teacher",)
+LINKS = ("teacher", "policy")
 """Fields of a `Run` that are runs themselves: what must have finished before it can start."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "task": ("classify",),
+        "task": ("classify", "search"),
         "pad_mode": ("zeros", "reflect"),
         "schedule": ("step", "cosine", "constant"),
         "criterion": ("ce", "bce"),
@@ -71,6 +71,7 @@ class Run:
     criterion: str = "ce"  # cross-entropy; or bce, binary cross-entropy on the softmax
     precision: str = "float32"
     teacher: Run | None = None
+    policy: Run | None = None  # the search whose mixing module is used
 
     def __post_init__(self) -> None:
         """Refuse a value that no experiment can have.

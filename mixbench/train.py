@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,9 +14,15 @@ from torch import Tensor
 from mixbench import provenance
 from mixbench.attempts import Attempt
 from mixbench.execution import Execution
+from mixbench.materials import Weights, as_bytes, from_bytes
+from mixbench.search import Search
 from mixbench.spec import Run
 from mixbench.streams import Streams
-from mixbench.tasks import TASKS, Evaluation, Task, Weights, as_bytes, from_bytes
+from mixbench.tasks import Classify, Evaluation, Task
+
+TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType(
+    {"classify": Classify, "search": Search}
+)
 
 Progress = Callable[[int, int], None]
 """Told after every step: steps done, and steps in all."""
@@ -80,13 +87,12 @@ def evaluated(task: Task, epoch: int) -> Evaluation:
     """The evaluation after an epoch, counted from 0.
 
     Raises:
-        DivergedError: its loss is not finite: the last update, which no training loss follows, went wrong.
+        DivergedError: a metric is not finite: the last update, which no training loss follows, went wrong.
     """
     evaluation = task.evaluate()
-    if not math.isfinite(evaluation.metrics["test_loss"]):
-        raise DivergedError(
-            f"the loss became {evaluation.metrics['test_loss']} with the last step of epoch {epoch + 1}"
-        )
+    for name, value in evaluation.metrics.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"the {name} became {value} with the last step of epoch {epoch + 1}")
     return evaluation
 
 

@@ -67,7 +67,7 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
     """Train a claimed run and make it done."""
     import torch
 
-    from mixbench.tasks import arrays
+    from mixbench.materials import arrays
     from mixbench.train import train
 
     begun = time.monotonic()
@@ -88,9 +88,10 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
     )
     artifacts = {
         "weights.pt": trained.weights,
-        "predictions.npz": arrays(trained.evaluation.predictions),
         "curve.json": files.encode({"schema": SCHEMA, "run": run.id, "curve": trained.curve}),
     }
+    if trained.evaluation.predictions:
+        artifacts["predictions.npz"] = arrays(trained.evaluation.predictions)
     attempt.finish(payload_of(run, result), artifacts)
 
 

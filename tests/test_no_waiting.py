@@ -13,7 +13,7 @@ import torch
 import methods
 from methods import Batch
 from methods.contract import SmallNetwork
-from mixbench import catalog, tasks
+from mixbench import catalog, criteria, tasks
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.streams import Streams
@@ -33,7 +33,7 @@ def test_a_mixer_asks_the_device_for_no_value(name):
     y = torch.eye(10)[torch.arange(9)].to("meta")
     net = SmallNetwork().to("meta")
     mixed = built(name, "meta")(Batch(x, y, torch.arange(9)), net)
-    loss = mixed.loss(mixed.logits(net), tasks.cross_entropy)
+    loss = mixed.loss(mixed.logits(net), criteria.cross_entropy)
     assert loss.device.type == "meta"
 
 

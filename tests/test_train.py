@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mixbench import tasks
+from mixbench import materials, tasks
 from mixbench.attempts import OtherDataError, StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
@@ -106,11 +106,11 @@ def test_training_goes_on_in_the_middle_of_an_epoch(store, tmp_path):
 
 
 def test_training_refuses_to_go_on_with_other_data(store, monkeypatch):
-    pictures, content = tasks.load(RUN, Execution())
+    pictures, content = materials.load(RUN, Execution())
     other = replace(content, fingerprint="feedface")
     attempt = store.claim(RUN, Execution())
     train(RUN, attempt, Execution(), None, ignore)
-    monkeypatch.setattr(tasks, "load", lambda run, execution: (pictures, other))
+    monkeypatch.setattr(materials, "load", lambda run, execution: (pictures, other))
     with pytest.raises(OtherDataError, match=f"begun on data with fingerprint {content.fingerprint}.*feedface"):
         train(RUN, attempt, Execution(), None, ignore)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mixbench.tasks import binary_cross_entropy
+from mixbench.criteria import binary_cross_entropy
 
 
 @pytest.mark.cases("manifoldmix_features")

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from methods.ops import blend, pair, soft_labels
+from mixbench.criteria import binary_cross_entropy
 from mixbench.nets.base import Problem
 from mixbench.nets.preactresnet import PreActResNet
-from mixbench.tasks import binary_cross_entropy
 
 
 def filled(name, shape, number):

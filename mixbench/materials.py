@@ -1,0 +1,142 @@
+"""What a task works with, as a run asks for it: pictures, networks and mixers; and how what is learned is stored."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import methods
+from methods import Mixer
+from mixbench import catalog, nets
+from mixbench.data import Content, Facts, facts_of
+from mixbench.data.read import Pictures, content_of, read
+from mixbench.data.resident import Resident, stratified_subset
+from mixbench.execution import Execution
+from mixbench.spec import Run
+from mixbench.streams import Streams
+
+Weights = Callable[[Run], bytes]
+"""Fetches what a finished run learned, as its task's `mixbench.tasks.Task.weights` made it."""
+
+
+@functools.lru_cache(maxsize=2)
+def _load(dataset: str, root: str, image_size: int | None) -> tuple[Pictures, Content]:
+    pictures = read(dataset, root=Path(root), image_size=image_size)
+    return pictures, content_of(dataset, pictures, root=Path(root))
+
+
+def load(run: Run, execution: Execution) -> tuple[Pictures, Content]:
+    """The pictures that a run is about, and what is known of them; read once per process.
+
+    Raises:
+        mixbench.data.DataError: data are missing or damaged.
+        ValueError: the own image folder has changed since the sweep was planned.
+    """
+    source = execution.source(run)
+    pictures, content = _load(source, execution.data, run.image_size)
+    if run.content and content.fingerprint != run.content:
+        raise ValueError(f"{source} has changed since the sweep was planned; start the sweep again")
+    return pictures, content
+
+
+def facts(run: Run, execution: Execution) -> Facts:
+    """The facts of a run's data set, with the counts of what is at hand."""
+    _, content = load(run, execution)
+    return facts_of(execution.source(run), root=Path(execution.data), image_size=run.image_size, content=content)
+
+
+def network(run: Run, execution: Execution) -> nn.Module:
+    """The run's network, freshly initialised, on its device and in its memory layout."""
+    about = facts(run, execution)
+    net = nets.build(
+        run.model,
+        classes=about.classes,
+        channels=about.channels,
+        image_size=about.image_size,
+        mean=run.mean or about.mean,
+        std=run.std or about.std,
+        precision=run.precision,
+    ).to(execution.device)
+    return net.to(memory_format=torch.channels_last) if execution.channels_last else net
+
+
+def train_set(run: Run, streams: Streams, execution: Execution) -> Resident:
+    """The images that a run trains on: all, or as many of each class as its seed draws; in every view."""
+    pictures, _ = load(run, execution)
+    chosen = None
+    if run.train_images is not None:
+        chosen = stratified_subset(pictures.train_y, run.train_images, streams.generator("subset"))
+    resident = _resident(run, pictures, execution)
+    return resident(pictures.train_x, pictures.train_y, pad=run.pad, flip=run.flip, subset=chosen)
+
+
+def test_set(run: Run, execution: Execution) -> Resident:
+    """The images that a run is tested on: all, or the first so many; as they are."""
+    pictures, _ = load(run, execution)
+    kept = slice(run.test_images)
+    return _resident(run, pictures, execution)(pictures.test_x[kept], pictures.test_y[kept], pad=0, flip=False)
+
+
+def _resident(run: Run, pictures: Pictures, execution: Execution) -> partial[Resident]:
+    return partial(
+        Resident,
+        classes=pictures.classes,
+        pad_mode=run.pad_mode,
+        device=torch.device(execution.device),
+        channels_last=execution.channels_last,
+    )
+
+
+def mixer_of(run: Run, streams: Streams, execution: Execution, weights: Weights) -> Mixer:
+    """The run's mixer, with all that it asks for: what other runs learned, and the side of the images."""
+    given = {name: _given(name, run, execution, weights) for name in catalog.declaration(run.method).given}
+    mixer = methods.build(run.method, dict(run.options), given).to(execution.device)
+    mixer.generator = streams.mix
+    if run.precision == "bfloat16":
+        mixer.precision = torch.bfloat16
+    return mixer
+
+
+def _given(name: str, run: Run, execution: Execution, weights: Weights) -> Any:
+    if name == "image_size":
+        return facts(run, execution).image_size
+    need: Run | None = getattr(run, name)
+    if name == "policy":
+        return None if need is None else from_bytes(weights(need), execution.device)
+    if need is None:
+        raise ValueError(f"{run.folder} needs a {name}")
+    return _frozen(need, execution, weights)
+
+
+def _frozen(run: Run, execution: Execution, weights: Weights) -> nn.Module:
+    """The network that another run learned."""
+    net = network(run, execution)
+    net.load_state_dict(from_bytes(weights(run), execution.device))
+    return net
+
+
+def as_bytes(state: Any) -> bytes:
+    """A state of tensors and plain values as bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes, device: str) -> Any:
+    """The state that `as_bytes` wrote; nothing but tensors and plain values is read."""
+    return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+
+
+def arrays(predictions: Mapping[str, Any]) -> bytes:
+    """Predictions as an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **predictions)
+    return buffer.getvalue()
