@@ -102,9 +102,13 @@ class Mixer(nn.Module):
     """True declares to the contract that the network is run in train mode, so its batch statistics move."""
     generator: torch.Generator | None = None
     """The CPU generator it draws from; None: torch's global one."""
+    precision: torch.dtype = torch.float32
+    """In which networks of its own compute, where they are large; all else, and what it returns, is float32."""
+    least: int = 1
+    """The fewest images that it can mix; it refuses a smaller batch with a ValueError."""
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
-        """Mix one batch of any size from 1 up; ``net`` is the network in training, returned as it was found."""
+        """Mix one batch of any size from `least` up; ``net`` is the network in training, returned as it was found."""
         raise NotImplementedError
 
     def __call__(self, batch: Batch, net: Network) -> Mixed:

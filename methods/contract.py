@@ -70,7 +70,7 @@ def check(mixer: Mixer, *, net: Network | None = None) -> None:
     Asserts what the training loop relies on: shapes; finite images in [0, 1] (unless ``in_range`` is False) in the
     memory format of the batch's; float32 labels, whose rows are not negative and sum to 1; the same batch from the same
     generator state, drawn from ``mixer.generator`` and not from a global one; and that inputs, network and teacher are
-    left as they were (batch statistics may move if ``moves_statistics`` is True).
+    left as they were (batch statistics may move if ``moves_statistics`` is True). No batch is smaller than ``least``.
 
     Args:
         mixer: is given its generator and its mode back.
@@ -84,7 +84,8 @@ def check(mixer: Mixer, *, net: Network | None = None) -> None:
     generator, training = mixer.generator, mixer.training
     mixer.generator = torch.Generator()
     try:
-        for size, mode, layout in product(SIZES, ("train", "eval"), LAYOUTS):
+        sizes = sorted({max(size, mixer.least) for size in SIZES}, reverse=True)
+        for size, mode, layout in product(sizes, ("train", "eval"), LAYOUTS):
             with _named(f"{type(mixer).__name__} in {mode} mode, on a {layout} batch of {size}"):
                 _set_modes(mixer, trial, training=mode == "train")
                 _check_batch(mixer, trial, _batch(trial, size, LAYOUTS[layout]))
@@ -158,7 +159,7 @@ def _mix(mixer: Mixer, net: Network, batch: Batch) -> Mixed:
 
 
 def _check_images(mixer: Mixer, batch: Batch, mixed: Mixed) -> None:
-    x = mixed.x
+    x = mixed.x.detach()
     views = max(len(x) // len(batch.x), 1)
     assert x.shape == (views * len(batch.x), *batch.x.shape[1:]), (
         f"images of shape {tuple(batch.x.shape)} came back as {tuple(x.shape)}: return as many, of the same channels "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -33,14 +34,14 @@ def check_alpha(alpha: float) -> float:
     return alpha
 
 
-def check_prob(prob: float) -> float:
-    """``prob`` itself, the probability that a batch (or an image) is mixed.
+def check_prob(prob: float, *, option: str = "prob") -> float:
+    """``prob`` itself, the probability that a batch (or an image) is mixed, which is the mixer's ``option``.
 
     Raises:
         ValueError: outside [0, 1].
     """
     if not 0 <= prob <= 1:
-        raise ValueError(f"prob is {prob}: it must lie between 0 and 1; take 1 to mix every batch")
+        raise ValueError(f"{option} is {prob}: it must lie between 0 and 1; take 1 to mix every batch")
     return prob
 
 
@@ -181,3 +182,17 @@ def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
     in_rows = (top <= rows) & (rows < bottom)
     in_columns = (left <= columns) & (columns < right)
     return (in_rows[:, :, None] & in_columns[:, None, :]).unsqueeze(1)
+
+
+# ---- networks of a mixer's own
+
+
+def planes(maps: Tensor, values: Tensor) -> Tensor:
+    """Maps (N, k, H, W), and behind them a constant plane for each column of values (N, j); in channels_last."""
+    constant = values[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+    return torch.cat([maps, constant], dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def computing_in(precision: torch.dtype, x: Tensor) -> AbstractContextManager[object]:
+    """A context in which networks compute in ``precision`` on the device of ``x``; float32 leaves all as it is."""
+    return nullcontext() if precision == torch.float32 else torch.autocast(x.device.type, precision)

@@ -15,7 +15,7 @@ from methods.mixup import Mixup
 
 FILES = sorted(Path(methods.__file__).parent.glob("*.py"))
 NAMES = [file.stem for file in FILES if f'@register("{file.stem}")' in file.read_text()]
-GIVEN = {"teacher": SmallNetwork}
+GIVEN = {"teacher": SmallNetwork, "policy": lambda: None, "image_size": lambda: 32}
 """What the harness gives a mixer, by the name of its constructor's positional parameter."""
 
 
@@ -173,6 +173,28 @@ def test_contract_tries_a_batch_of_one():
     with pytest.raises(AssertionError, match="NaN") as raised:
         check(changing(lambda mixed: Mixed(mixed.x / (len(mixed.x) - 1), mixed.y))())
     assert "batch of 1" in raised.value.__notes__[0]
+
+
+class AtLeastThree(Broken):
+    least = 3
+
+    def spoil(self, batch, net):
+        if len(batch.x) < 3:
+            raise ValueError("too few images")
+
+
+def test_contract_tries_no_batch_that_is_smaller_than_declared():
+    check(AtLeastThree())
+
+
+def test_contract_tries_the_smallest_batch_that_is_declared():
+    class OfThree(AtLeastThree):
+        def change(self, mixed):
+            return Mixed(mixed.x / (len(mixed.x) - 3), mixed.y)
+
+    with pytest.raises(AssertionError, match="NaN") as raised:
+        check(OfThree())
+    assert "batch of 3" in raised.value.__notes__[0]
 
 
 class BrokenInEval(Broken):

@@ -23,7 +23,8 @@ RUN = Run(method="simple", dataset="digits", model="tiny", epochs=2, batch_size=
 
 
 def built(name, device):
-    given = {"teacher": SmallNetwork().to(device)} if catalog.declaration(name).given else {}
+    harness = {"teacher": SmallNetwork().to(device), "policy": None, "image_size": 16}
+    given = {what: harness[what] for what in catalog.declaration(name).given}
     return methods.build(name, {}, given).to(device)
 
 
