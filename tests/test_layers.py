@@ -19,7 +19,10 @@ METHODS_NEED = {"torch", "torchvision", "numpy", "scipy", "PIL", "numba"}
 
 MAY_IMPORT_TORCH = {
     "mixbench.checking",
+    "mixbench.criteria",
     "mixbench.data.resident",
+    "mixbench.materials",
+    "mixbench.search",
     "mixbench.streams",
     "mixbench.tasks",
     "mixbench.train",

@@ -94,6 +94,7 @@ DEFAULTS = {
     "criterion": "ce",
     "precision": "float32",
     "teacher": None,
+    "policy": None,
 }
 
 
@@ -139,7 +140,7 @@ def test_run_id_is_ten_hexadecimal_digits():
     assert int(a_run().id, 16) >= 0
 
 
-@pytest.mark.parametrize("name", [name for name in DEFAULTS if name not in ("options", "teacher", "task")])
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if name not in ("options", "teacher", "policy", "task")])
 def test_run_id_does_not_change_when_a_default_is_written_out(name):
     assert a_run(**{name: DEFAULTS[name]}).id == a_run().id
 
@@ -169,6 +170,7 @@ def test_run_id_depends_on_every_field():
         "criterion": "bce",
         "precision": "bfloat16",
         "teacher": a_run(),
+        "policy": a_run(),
     }
     runs = [a_run(**{name: value}) for name, value in other.items()]
     runs += [a_run(mean=(0.5,), std=(0.5,)), a_run(mean=(0.4,), std=(0.5,)), a_run(mean=(0.5,), std=(0.4,)), a_run()]

@@ -7,7 +7,7 @@ from methods import Batch, build
 from methods.contract import SmallNetwork, check
 from methods.saliency import cam
 from methods.warps import LearnedWarp
-from mixbench.tasks import cross_entropy
+from mixbench.criteria import cross_entropy
 
 NAMES = ["transformmix", "wo_stn", "wo_mpn"]
 SIZE = 6
