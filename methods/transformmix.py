@@ -67,7 +67,7 @@ class PolicyMixer(TeacherMixer):
         """All that is random in the mix of a batch, and which of its images are mixed, (N,) of 0 and 1."""
         size, k = len(x), self.policy.form.k
         if size < k:
-            raise ValueError(f"k is {k}, but the batch has {size} images: take a smaller k or larger batches")
+            raise ValueError(f"k is {k}, but the batch size is {size}: take a smaller k or larger batches")
         partners = draw_partners(size, k, self.generator)
         lam = draw_lam(size, k, self.alpha, self.generator)
         z = torch.randn(size, generator=self.generator)

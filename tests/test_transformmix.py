@@ -205,7 +205,7 @@ def test_contract_is_kept_in_half_precision(name, teacher):
 @pytest.mark.parametrize(("k", "size"), [(2, 1), (3, 2), (4, 1)])
 def test_a_batch_with_fewer_than_k_images_is_refused(name, k, size, teacher, net, batch):
     few = Batch(batch.x[:size], batch.y[:size])
-    with pytest.raises(ValueError, match=f"k is {k}, but the batch has {size} images?: take a smaller k or larger"):
+    with pytest.raises(ValueError, match=f"k is {k}, but the batch size is {size}: take a smaller k or larger"):
         mix(made(name, teacher, k=k), few, net)
 
 
