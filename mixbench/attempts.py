@@ -22,8 +22,6 @@ SCHEMA = 1
 """How the files of a run are written; no part of any id."""
 
 HEARTBEAT_SECONDS = 30.0
-LEASE_SECONDS = 120.0
-"""An attempt of another machine whose heartbeat stands still for so long, on our clock, is dead."""
 
 EVERY_SECONDS = 600.0
 """The longest time without a checkpoint, also in the middle of an epoch."""
@@ -226,43 +224,6 @@ def ending(folder: Path, number: int) -> dict[str, Any] | None:
         return files.read(folder / "attempts" / str(number) / "end.json")
     except files.DamagedError:
         return None
-
-
-class Pulse:
-    """Tells the living attempts from the dead; remembers when it saw each heartbeat move, on its own clock."""
-
-    def __init__(self) -> None:
-        self._seen: dict[Path, tuple[int, float]] = {}
-
-    def alive(self, folder: Path, number: int) -> bool:
-        """Whether the attempt may still be at work.
-
-        On this machine the process decides: there, and started when the attempt says. Elsewhere, and where the system
-        hides other people's processes, the heartbeat does. No clocks of two machines are compared: one that stands
-        still counts as alive until a lease has passed here, and so does one that is looked at for the first time.
-        """
-        place = folder / "attempts" / str(number)
-        if (place / "end.json").exists():
-            return False
-        try:
-            about = files.read(place / "attempt.json")
-        except files.DamagedError:
-            return False
-        if about is None:
-            return False
-        here = provenance.process(about.get("pid"))
-        comparable = here["boot"] and here["boot"] == about.get("boot")
-        if comparable and here["started"] != provenance.HIDDEN:
-            return here["started"] != "" and here["started"] == about["started"]
-        return self._moves(place / "hb")
-
-    def _moves(self, heartbeat: Path) -> bool:
-        beat = heartbeat.stat().st_mtime_ns if heartbeat.exists() else 0
-        last, since = self._seen.get(heartbeat, (None, 0.0))
-        if beat != last:
-            since = time.monotonic()
-            self._seen[heartbeat] = (beat, since)
-        return time.monotonic() - since < LEASE_SECONDS
 
 
 def numbered(name: str, number: int) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mixbench import attempts, catalog, files
-from mixbench.attempts import SCHEMA, Attempt, MissingNeedError, Pulse, numbered
+from mixbench.attempts import SCHEMA, Attempt, MissingNeedError, numbered
 from mixbench.execution import Execution
+from mixbench.pulse import Pulse
 from mixbench.spec import Run
 
 

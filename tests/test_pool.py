@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mixbench import attempts, devices, files
+from mixbench import attempts, devices, files, pulse
 from mixbench.execution import Execution
 from mixbench.pool import Pool
 from mixbench.spec import Run
@@ -59,7 +59,7 @@ def attempt_of_another_machine(store, run):
 
 
 def test_pool_takes_over_from_a_machine_whose_heart_has_stopped(store, heard, monkeypatch):
-    monkeypatch.setattr(attempts, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(pulse, "LEASE_SECONDS", 1.0)
     attempt_of_another_machine(store, RUN)
     outcome = pool(store, heard).work([RUN])
     assert (outcome.stopped, outcome.disk_full) == (False, False)
@@ -68,7 +68,7 @@ def test_pool_takes_over_from_a_machine_whose_heart_has_stopped(store, heard, mo
 
 
 def test_pool_leaves_a_run_alone_while_the_other_machine_is_alive(store, heard, monkeypatch):
-    monkeypatch.setattr(attempts, "LEASE_SECONDS", 3.0)
+    monkeypatch.setattr(pulse, "LEASE_SECONDS", 3.0)
     attempt_of_another_machine(store, RUN)
     heartbeat = store.folder(RUN) / "attempts" / "1" / "hb"
     beating = subprocess.Popen([sys.executable, "-c", BEAT, str(heartbeat)])

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from mixbench import attempts, files
+from mixbench import attempts, files, pulse
 from mixbench.attempts import FencedError, MissingNeedError, OtherDataError, StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
@@ -106,12 +106,12 @@ def test_store_watches_the_heartbeat_of_another_machine_for_a_lease(store, monke
     place = store.folder(RUN) / "attempts" / str(number)
     files.write(place / "attempt.json", files.encode(files.read(place / "attempt.json") | {"boot": "elsewhere"}))
     clock = [1000.0]
-    monkeypatch.setattr(attempts.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(pulse.time, "monotonic", lambda: clock[0])
     assert store.claim(RUN, Execution()) is None
-    clock[0] += attempts.LEASE_SECONDS - 1
+    clock[0] += pulse.LEASE_SECONDS - 1
     os.utime(place / "hb", ns=(1, 1))
     assert store.alive(RUN)
-    clock[0] += attempts.LEASE_SECONDS - 1
+    clock[0] += pulse.LEASE_SECONDS - 1
     assert store.alive(RUN)
     clock[0] += 2
     assert not store.alive(RUN)
