@@ -78,6 +78,21 @@ def train_set(run: Run, streams: Streams, execution: Execution) -> Resident:
     return resident(pictures.train_x, pictures.train_y, pad=run.pad, flip=run.flip, subset=chosen)
 
 
+def check_batches(mixer: Mixer, images: Resident, batch_size: int) -> None:
+    """Refuse, before anything is trained, batches that the mixer could not mix with themselves.
+
+    Raises:
+        ValueError: the batches, or the rest of an epoch that fills none, have fewer images than the mixer needs.
+    """
+    rest = len(images) % batch_size
+    smallest = min(batch_size, len(images)) if rest < 2 else rest  # a rest of one is left out for every method
+    if smallest < mixer.least:
+        raise ValueError(
+            f"the mixer needs {mixer.least} images, but with a batch_size of {batch_size} the {len(images)} training "
+            f"images leave a batch of {smallest}; choose another batch_size"
+        )
+
+
 def test_set(run: Run, execution: Execution) -> Resident:
     """The images that a run is tested on: all, or the first so many; as they are."""
     pictures, _ = load(run, execution)

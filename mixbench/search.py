@@ -52,6 +52,7 @@ class Search:
         self.trainable = policy
         self._teacher = cast("Network", teacher)
         self._train = materials.train_set(run, streams, execution)
+        materials.check_batches(self.mixer, self._train, run.batch_size)
         self._test = materials.test_set(run, execution)
         self._streams = streams
         self._batch_size = run.batch_size

@@ -86,6 +86,7 @@ class Classify:
                 f"the mixer '{run.method}' has parameters that learn, and no task trains them; freeze them"
             )
         self._train = materials.train_set(run, streams, execution)
+        materials.check_batches(self.mixer, self._train, run.batch_size)
         self._test = materials.test_set(run, execution)
         self._criterion = CRITERIA[run.criterion]
         self._streams = streams

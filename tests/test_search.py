@@ -184,3 +184,14 @@ def test_method_that_needs_a_policy_says_so_while_loading(load):
 def test_mixer_is_given_the_images_side_by_the_harness(teacher):
     mixer = materials.mixer_of(SEARCH, Streams(0), Execution(), lambda need: teacher)
     assert mixer.policy.form.size == 32
+
+
+@pytest.mark.parametrize(("batch_size", "rest"), [(99, 2), (2, 2)])
+def test_batches_too_small_to_mix_are_refused_before_anything_is_trained(teacher, batch_size, rest):
+    run = changed(options={"k": 3}, batch_size=batch_size)
+    with pytest.raises(ValueError, match=f"needs 3 images, but .* leave a batch of {rest}; choose another batch_size"):
+        Search(run, Streams(0), Execution(), lambda need: teacher)
+
+
+def test_a_rest_of_one_image_which_is_left_out_is_no_batch(teacher):
+    Search(changed(options={"k": 3}, batch_size=199), Streams(0), Execution(), lambda need: teacher)
