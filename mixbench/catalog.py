@@ -112,6 +112,7 @@ def filled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(declaration(method).options) | dict(options)
 
 
+@functools.cache
 def code(method: str) -> str:
     """A mark of a mixer's source file, ten hex digits: it changes when the code does, not with comments or layout.
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mixbench import catalog, devices, pool
-from mixbench.data import DataError, identify
+from mixbench.data import CACHE, DataError, identify
 from mixbench.execution import Execution
 from mixbench.files import DISK_ERRORS
 from mixbench.grid import Sweep
@@ -135,7 +135,7 @@ def check_data(planned: Plan, store: Store, execution: Execution) -> None:
         name = execution.source(run)
         if (name, run.image_size) not in found:
             found[name, run.image_size] = identify(
-                name, root=Path(execution.data), image_size=run.image_size, cache=store.root / "contents.json"
+                name, root=Path(execution.data), image_size=run.image_size, cache=store.root / CACHE
             )
         at_hand = found[name, run.image_size]
         result = store.result(run) if planned.states[run] == "done" else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from mixbench import catalog, sweepfile
 from mixbench.catalog import Declaration
-from mixbench.data import DATASETS, OWN_FOLDER, Facts, identify
+from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts, identify
 from mixbench.grid import Cell, Resources, Sweep
 from mixbench.nets import SMALLEST
 from mixbench.recipes import blaming
@@ -29,7 +29,7 @@ def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
         ValueError: one sentence that names the file, the key and what would be right.
     """
     said = sweepfile.read(path)
-    resolver = _Resolver(said, data, results / "contents.json")
+    resolver = _Resolver(said, data, results / CACHE)
     cells = [
         Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in said.seeds))
         for row in said.rows

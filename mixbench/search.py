@@ -75,13 +75,15 @@ class Search:
     def evaluate(self) -> Evaluation:
         """``excess`` on mixed test images, always under the same draws, and ``tau`` where the policy has one."""
         drawing, self.mixer.generator = self.mixer.generator, self._streams.generator("search")
+        losses, images = [], 0
         try:
-            # A rest that the mixer could not mix with itself is left out.
-            batches = [batch for batch in self._test.test_batches(TEST_BATCH) if len(batch.x) >= self.mixer.least]
-            losses = [self.loss(batch) * len(batch.x) for batch in batches]
+            for batch in self._test.test_batches(TEST_BATCH):
+                if len(batch.x) >= self.mixer.least:  # a rest that the mixer could not mix with itself is left out
+                    losses.append(self.loss(batch) * len(batch.x))
+                    images += len(batch.x)
         finally:
             self.mixer.generator = drawing
-        metrics = {"excess": float(torch.stack(losses).sum()) / sum(len(batch.x) for batch in batches)}
+        metrics = {"excess": float(torch.stack(losses).sum()) / images}
         tau = cast("Policy", self.trainable).tau
         return Evaluation(metrics | ({} if tau is None else {"tau": float(tau)}), {})
 

@@ -70,6 +70,8 @@ def _state(run: Run, store: Store) -> str:
         return state_of(run, store)
     except StaleResultError as error:
         return f"stale: {error}"
+    except ValueError as error:  # its mixer is not here any more; what it left behind still is
+        return f"done, but {error}"
 
 
 def _result(run: Run, store: Store) -> Result | None:

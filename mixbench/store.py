@@ -53,7 +53,7 @@ class Result:
 
 
 class Store:
-    """The runs below a results folder. It and `Attempt` are the only ones that know a path in there."""
+    """The runs of a results folder. It and `Attempt` are the only ones that know a path below its ``runs``."""
 
     def __init__(self, root: Path, *, tell: Callable[[str], None]) -> None:
         self.root = root

@@ -44,7 +44,6 @@ def main() -> None:
 
 def _attempt(run: Run, job: Mapping[str, Any], stop: _Stop, tell: Tell) -> dict[str, Any]:
     """One try at a run. How it went: state done, elsewhere, stopped or failed, and for these two why."""
-    begun = time.monotonic()
     execution = Execution(**job["execution"])
     store = Store(Path(job["results"]), tell=lambda sentence: tell({"event": "told", "sentence": sentence}))
     try:
@@ -60,7 +59,7 @@ def _attempt(run: Run, job: Mapping[str, Any], stop: _Stop, tell: Tell) -> dict[
         full = isinstance(error, OSError) and error.errno in files.DISK_ERRORS
         text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
         return {"state": "failed", "text": text, "disk": full}
-    return {"state": "done", "seconds": time.monotonic() - begun}
+    return {"state": "done"}
 
 
 def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell: Tell) -> None:

@@ -107,3 +107,15 @@ def test_differences_look_into_links():
     one, other = replace(RUN, teacher=RUN), replace(RUN, teacher=replace(RUN, lr=0.2))
     assert differences(one, other) == {"teacher's lr": (0.1, 0.2)}
     assert differences(one, RUN) == {"teacher": (RUN.folder, "none")}
+
+
+def test_why_still_tells_what_is_stored_of_a_run_whose_mixer_is_gone(store, finish, monkeypatch):
+    finish(store.root, RUN, top1=87.5)
+
+    def gone(method, options):
+        raise ValueError(f"there is no method '{method}'")
+
+    monkeypatch.setattr("mixbench.store.catalog.filled", gone)
+    said = "\n".join(why(RUN, store))
+    assert "done, but there is no method 'mixup'" in said
+    assert "top1 87.50" in said

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mixbench.data.folder import Listing
 
 __all__ = [
+    "CACHE",
     "DATASETS",
     "OWN_FOLDER",
     "Content",
@@ -29,6 +30,9 @@ __all__ = [
     "missing",
     "own_folder",
 ]
+
+CACHE = "contents.json"
+"""Where, in a results folder, `identify` keeps what it found."""
 
 OWN_FOLDER = "image_folder:"
 """What the name of an own folder of images begins with; its path, below the data folder or absolute, follows."""
