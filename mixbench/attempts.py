@@ -242,7 +242,7 @@ def tidy(folder: Path, newest: int) -> None:
         for path in _newest_first(folder):
             if _attempt_of(path) <= newest:
                 path.unlink(missing_ok=True)
-        for path in folder.glob("*-a[0-9]*.*"):
+        for path in filter(_is_numbered, folder.iterdir()):
             number = _attempt_of(path)
             place = folder / "attempts" / str(number)
             if number < newest and place.is_dir() and not (place / "end.json").exists():
@@ -251,6 +251,11 @@ def tidy(folder: Path, newest: int) -> None:
             if place.is_dir():
                 files.sweep(place)
         (folder / "ckpt").rmdir()
+
+
+def _is_numbered(path: Path) -> bool:
+    """Whether this is an attempt's artifact: the name of a half-written file may look alike, but begins with a dot."""
+    return re.fullmatch(r"\w+-a\d+\.\w+", path.name) is not None
 
 
 def _attempt_of(path: Path) -> int:

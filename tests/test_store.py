@@ -334,3 +334,14 @@ def test_attempt_begins_on_one_content_only(store):
     assert store.content(RUN) == "c0ffee"
     with pytest.raises(OtherDataError, match="begun on data with fingerprint c0ffee, but those at hand have feedface"):
         attempt.begin("feedface")
+
+
+@pytest.mark.parametrize("mark", ["a1b2c3d4", "a9ffffff", "0a1b2c3d"])
+def test_store_tidies_whatever_a_half_written_file_is_called(store, mark):
+    finish(store, store.claim(RUN, Execution()))
+    mine = files._temporary_name("result.json")
+    left = store.folder(RUN) / f"{mine.rpartition('-')[0].replace(str(os.getpid()), '999999999')}-{mark}.tmp"
+    left.touch()
+    store.tidy(RUN)
+    assert not left.exists()
+    assert store.weights(RUN).exists()
