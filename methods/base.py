@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from methods.views import ViewCache
+
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """(M, G) logits and (M, G) soft labels -> (M,) losses."""
 
@@ -106,10 +108,18 @@ class Mixer(nn.Module):
     """In which networks of its own compute, where they are large; all else, and what it returns, is float32."""
     least: int = 1
     """The fewest images that it can mix; it refuses a smaller batch with a ValueError."""
+    remembers: str = ""
+    """What it would ask of the same view again, in words: equal words of equal teachers mean equal values."""
+    views: ViewCache | None = None
+    """Where it keeps that; None: nowhere."""
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
         """Mix one batch of any size from `least` up; ``net`` is the network in training, returned as it was found."""
         raise NotImplementedError
+
+    def notes(self) -> Mapping[str, float | str]:
+        """What a result should say of its work; asked once, at the end."""
+        return {}
 
     def __call__(self, batch: Batch, net: Network) -> Mixed:
         """`forward`, typed."""

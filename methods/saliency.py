@@ -2,55 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Network
+from methods.base import Batch, Network, TeacherMixer
+from methods.ops import beside, check_choice
 
 ROUNDING = 1e-6
 """A map whose range is below this share of its largest magnitude is constant but for float32 rounding."""
 
+PASS = 32
+"""Images of a teacher's pass on the CPU: the last bits of its answers can depend on how many are asked together."""
 
-@torch.no_grad()
+
+class CamMixer(TeacherMixer):
+    """A mixer that is shown where its teacher looks, and where it may remember views, asks once for each.
+
+    Args:
+        teacher: the trained network whose maps are taken.
+        cam_class: "label" takes the map of the image's label; "prediction" of the class that the teacher predicts, as
+            the TransformMix paper does for data that the teacher was not trained on (section 4.2).
+    """
+
+    def __init__(self, teacher: Network, *, cam_class: str) -> None:
+        super().__init__(teacher)
+        self.cam_class = check_choice("cam_class", cam_class, ("label", "prediction"))
+        self.remembers = f"{cam_class}'s CAM"
+        self._asked = self._shown = 0
+
+    def maps(self, batch: Batch) -> Tensor:
+        """The class activation maps of a batch, (N, 1, H, W), see `cam`."""
+        self._asked += len(batch.x)
+        if self.views is None or batch.view is None:
+            raw = self._look(batch, slice(None))
+        else:
+            raw = self.views(batch.view, partial(self._look, batch))
+        return full_size(raw, *batch.x.shape[2:])
+
+    def notes(self) -> Mapping[str, float | str]:
+        """How many maps it needed, how many of them cost no pass of the teacher, and where they are kept."""
+        place = {} if self.views is None else {"maps_kept_on": self.views.place}
+        return {"maps": self._asked, "teacher_passes_saved": self._asked - self._shown} | place
+
+    def _look(self, batch: Batch, places: Tensor | slice) -> Tensor:
+        if isinstance(places, Tensor):
+            (places,) = beside(batch.x, places)
+        x, y = batch.x[places], batch.y[places]
+        self._shown += len(x)
+        return look(self.teacher, x, y if self.cam_class == "label" else None)
+
+
 def cam(teacher: Network, x: Tensor, y: Tensor | None) -> Tensor:
     """Class activation maps in [0, 1], (N, 1, H, W) float32 (Zhou et al., 2016). A constant map becomes all zeros.
 
-    One forward pass without gradient gives the maps of the whole batch. The teacher runs in the mode it is in, and
-    keeps it: `TeacherMixer` holds its own in eval mode.
+    Each image is shown to the teacher once, without gradient. The teacher runs in the mode it is in, and keeps it:
+    `TeacherMixer` holds its own in eval mode.
 
     Args:
         teacher: the network that is asked.
         x: (N, C, H, W) images in [0, 1].
-        y: (N, G) soft labels, whose largest entry is the class of the map; None takes the class the teacher predicts,
-            as the TransformMix paper does for data that the teacher was not trained on (section 4.2).
+        y: (N, G) soft labels, whose largest entry is the class of the map; None takes the class the teacher predicts.
+
+    Raises:
+        ValueError: the labels have other classes than the teacher knows.
     """
-    features = teacher.features(x)
+    return full_size(look(teacher, x, y), *x.shape[2:])
+
+
+@torch.no_grad()
+def look(teacher: Network, x: Tensor, y: Tensor | None) -> Tensor:
+    """As `cam`, but at the size of the teacher's last feature map and in its own range: (N, 1, h, w) float32."""
+    known = teacher.fc.out_features
+    if y is not None and y.shape[1] != known:
+        raise ValueError(
+            f"the teacher knows {known} classes, the labels have {y.shape[1]}: set cam_class to prediction"
+        )
+    size = PASS if x.device.type == "cpu" else len(x)
+    parts = [slice(start, start + size) for start in range(0, len(x), size)]
+    return torch.cat([_pass(teacher, x[part], None if y is None else y[part], size) for part in parts])
+
+
+def _pass(teacher: Network, x: Tensor, y: Tensor | None, size: int) -> Tensor:
+    """`look` at ``size`` images: these, repeated until they are so many."""
+    filled = x if len(x) == size else x[torch.arange(size, device=x.device) % len(x)]
+    features = teacher.features(filled)[: len(x)]
     scores = teacher.classify(features) if y is None else y
-    return cam_from_features(features, teacher.fc.weight[scores.argmax(1)], x.shape[-2], x.shape[-1])
-
-
-def cam_from_features(features: Tensor, class_weight: Tensor, height: int, width: int) -> Tensor:
-    """Class activation maps in [0, 1], (N, 1, height, width) float32, from a feature map and rows of the last layer.
-
-    Brought to size (bilinear, half-pixel centres) first and stretched to [0, 1] per image afterwards: the other order
-    gives another map.
-
-    Args:
-        features: (N, D, h, w), in any precision.
-        class_weight: (N, D) float32, the last layer's weights of each image's class.
-        height: of the maps.
-        width: of the maps.
-    """
-    raw = raw_cam(features, class_weight)
-    maps = F.interpolate(raw, size=(height, width), mode="bilinear", align_corners=False)
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    spread = high - low
-    flat = spread <= ROUNDING * torch.maximum(low.abs(), high.abs())
-    return (maps - low) / spread.masked_fill(flat, torch.inf)
+    return raw_cam(features, teacher.fc.weight[scores.argmax(1)])
 
 
 def raw_cam(features: Tensor, class_weight: Tensor) -> Tensor:
     """Feature maps, (N, D, h, w), summed with the weights of a class, (N, D): (N, 1, h, w) float32."""
     # A product and a sum, not a matrix product: autocast would run that in bfloat16.
     return (features * class_weight[:, :, None, None]).sum(1, keepdim=True)
+
+
+def full_size(raw: Tensor, height: int, width: int) -> Tensor:
+    """Maps (N, 1, h, w) brought to size (bilinear, half-pixel centres), and then each to [0, 1].
+
+    The other order gives another map. One that is constant becomes all zeros.
+    """
+    maps = F.interpolate(raw, size=(height, width), mode="bilinear", align_corners=False)
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    spread = high - low
+    flat = spread <= ROUNDING * torch.maximum(low.abs(), high.abs())
+    return (maps - low) / spread.masked_fill(flat, torch.inf)

@@ -6,13 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from methods.base import Batch, Mixed, Network, TeacherMixer, register
+from methods.base import Batch, Mixed, Network, register
 from methods.ops import beside, check_alpha, check_choice, draw_lam, draw_partners, pair, soft_labels
-from methods.saliency import cam
+from methods.saliency import CamMixer
 
 
 @register("softmax_cam")
-class SoftmaxCAM(TeacherMixer):
+class SoftmaxCAM(CamMixer):
     """Masks are the pixel-wise softmax of the two images' class activation maps (TransformMix paper, section 4.6).
 
     The paper does not say what weighs the labels, since lam does not enter the mask: ``label_from`` is the choice.
@@ -36,32 +36,21 @@ class SoftmaxCAM(TeacherMixer):
         alpha: float = 1.0,
         cam_class: Literal["label", "prediction"] = "label",
     ) -> None:
-        super().__init__(teacher)
+        super().__init__(teacher, cam_class=cam_class)
         self.label_from = check_choice("label_from", label_from, ("mask", "lam"))
         self.alpha = check_alpha(alpha)
-        self.cam_class = check_choice("cam_class", cam_class, ("label", "prediction"))
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
-        """Mix one batch; one forward pass of the teacher."""
+        """Mix one batch; each image is shown to the teacher at most once."""
         size = len(batch.x)
         (partners,) = beside(batch.x, draw_partners(size, 2, self.generator))
-        maps = cam(self.teacher, batch.x, self._classes(batch))
-        mask = share_pixels(maps, partners)
+        mask = share_pixels(self.maps(batch), partners)
         if self.label_from == "mask":
             weights = pair(mask.mean((1, 2, 3)))
         else:
             (weights,) = beside(batch.x, draw_lam(size, 2, self.alpha, self.generator))
         mixed = batch.x[partners[:, 1]].lerp_(batch.x, mask)
         return Mixed(mixed, soft_labels(batch.y, partners, weights))
-
-    def _classes(self, batch: Batch) -> Tensor | None:
-        """Labels whose classes' maps are taken; None for those that the teacher predicts."""
-        if self.cam_class == "prediction":
-            return None
-        known, asked = self.teacher.fc.out_features, batch.y.shape[1]
-        if known != asked:
-            raise ValueError(f"the teacher knows {known} classes, the labels have {asked}: set cam_class to prediction")
-        return batch.y
 
 
 def share_pixels(maps: Tensor, partners: Tensor) -> Tensor:

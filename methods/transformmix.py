@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.base import Batch, Mixed, Network, TeacherMixer, register
-from methods.ops import beside, check_alpha, check_choice, check_prob, draw_lam, draw_partners, soft_labels
+from methods.base import Batch, Mixed, Network, register
+from methods.ops import beside, check_alpha, check_prob, draw_lam, draw_partners, soft_labels
 from methods.policy import SMALLEST, Draws, Form, MixingModule, restored
-from methods.saliency import cam
+from methods.saliency import CamMixer
 
 
-class PolicyMixer(TeacherMixer):
+class PolicyMixer(CamMixer):
     """Mixes k images by a `MixingModule`: algorithm 1 of the TransformMix paper, for the method and its ablations.
 
     Attributes:
@@ -26,7 +26,7 @@ class PolicyMixer(TeacherMixer):
         form: what the module is made of; a policy keeps the resolution that it was searched at.
         alpha: lam is drawn for each image from Dirichlet(alpha), which is Beta(alpha, alpha) for two images.
         mix_prob: the probability of mixing an image; one that is not mixed keeps its pixels and its label.
-        cam_class: "label" or "prediction", see `maps`.
+        cam_class: "label" or "prediction", see `CamMixer`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class PolicyMixer(TeacherMixer):
         mix_prob: float,
         cam_class: str,
     ) -> None:
-        super().__init__(teacher)
+        super().__init__(teacher, cam_class=cam_class)
         self.alpha = check_alpha(alpha)
         if alpha == 0:
             raise ValueError(
@@ -47,12 +47,11 @@ class PolicyMixer(TeacherMixer):
                 f"take mix_prob 0 to mix nothing"
             )
         self.mix_prob = check_prob(mix_prob, option="mix_prob")
-        self.cam_class = check_choice("cam_class", cam_class, ("label", "prediction"))
         self.policy = MixingModule(form) if policy is None else restored(policy, form)
         self.least = form.k
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
-        """Mix one batch; one forward pass of the teacher.
+        """Mix one batch; each image is shown to the teacher at most once.
 
         Raises:
             ValueError: the batch has fewer than k images.
@@ -74,10 +73,6 @@ class PolicyMixer(TeacherMixer):
         chosen = (torch.rand(size, generator=self.generator) < self.mix_prob).float()
         *draws, chosen = beside(x, partners, lam, z, chosen)
         return Draws(*draws), chosen
-
-    def maps(self, batch: Batch) -> Tensor:
-        """The teacher's class activation maps of a batch, (N, 1, H, W), for its labels or for what it predicts."""
-        return cam(self.teacher, batch.x, batch.y if self.cam_class == "label" else None)
 
 
 @register("transformmix")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mixbench.display import Quiet
     from mixbench.execution import Execution
     from mixbench.grid import Sweep
@@ -46,6 +48,13 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--layout", type=click.Choice(["channels_last", "contiguous"]), default="channels_last", show_default=True
 )
+@click.option(
+    "--cam-cache",
+    type=click.Choice(["off", "device", "host"]),
+    default="device",
+    show_default=True,
+    help="Where to keep a teacher's maps of views.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try failed runs again too.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what goes wrong.")
@@ -74,7 +83,7 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
     if dry_run:
         _print_todo(planned.todo)
         return DONE
-    execution = _execution(grid, **how)
+    execution = _execution(grid, how)
     prepare(planned, store, execution)
     if not planned.todo:
         if not quiet:
@@ -197,19 +206,20 @@ def _sweep(path: Path, data: Path, results: Path) -> Sweep:
     return load_sweep(path, data=data, results=results)
 
 
-def _execution(grid: Sweep, *, device: str | None, threads: int, layout: str, data: Path, **other: Any) -> Execution:  # noqa: ARG001
+def _execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
     from mixbench.devices import visible_gpus
     from mixbench.execution import Execution
 
-    gpus = visible_gpus() if device != "cpu" else []
-    if device == "cuda" and not gpus:
+    gpus = visible_gpus() if how["device"] != "cpu" else []
+    if how["device"] == "cuda" and not gpus:
         raise ValueError("--device cuda: no GPU is visible here; use --device cpu")
     return Execution(
         device="cuda" if gpus else "cpu",
-        threads=threads,
-        data=str(data),
+        threads=how["threads"],
+        data=str(how["data"]),
         folders=grid.folders,
-        channels_last=layout == "channels_last",
+        channels_last=how["layout"] == "channels_last",
+        cam_cache=how["cam_cache"],
     )
 
 

@@ -23,6 +23,8 @@ class Execution:
         data: the folder that holds the data sets.
         folders: where own image folders lie, by the fingerprint of their content.
         channels_last: memory layout of images and network. Which is faster differs between processors.
+        cam_cache: where mixers keep what they know of a view, see `methods.views.ViewCache`: ``device``, ``host``, or
+            ``off``, nowhere.
         checkpoint_seconds: the least time between two checkpoints at epoch ends.
         evaluate_every: epochs between two evaluations on the test set.
     """
@@ -32,6 +34,7 @@ class Execution:
     data: str = "data"
     folders: Mapping[str, str] = field(default_factory=dict)
     channels_last: bool = True
+    cam_cache: str = "device"
     checkpoint_seconds: float = 30.0
     evaluate_every: int = 1
 

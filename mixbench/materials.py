@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 
 import methods
 from methods import Mixer
+from methods.views import ViewCache
 from mixbench import catalog, nets
 from mixbench.data import Content, Facts, facts_of
 from mixbench.data.read import Pictures, content_of, read
@@ -118,6 +120,21 @@ def mixer_of(run: Run, streams: Streams, execution: Execution, weights: Weights)
     if run.precision == "bfloat16":
         mixer.precision = torch.bfloat16
     return mixer
+
+
+def give_memory(mixer: Mixer, run: Run, images: Resident, execution: Execution, weights: Weights) -> None:
+    """Let the mixer keep what it would ask of a view again; runs of this process that ask the same share it."""
+    if not mixer.remembers or execution.cam_cache == "off":
+        return
+    teacher = "" if run.teacher is None else hashlib.sha256(weights(run.teacher)).hexdigest()
+    pictures = load(run, execution)[1].fingerprint, run.pad, run.pad_mode, run.flip
+    asked = (mixer.remembers, teacher, run.teacher, *pictures, *execution.bits().values())
+    mixer.views = _memory(asked, images.ids_below, host=execution.cam_cache == "host")
+
+
+@functools.lru_cache(maxsize=2)
+def _memory(asked: tuple[Hashable, ...], ids_below: int, *, host: bool) -> ViewCache:  # noqa: ARG001
+    return ViewCache(ids_below, host=host)
 
 
 def _given(name: str, run: Run, execution: Execution, weights: Weights) -> Any:

@@ -53,6 +53,7 @@ class Search:
         self._teacher = cast("Network", teacher)
         self._train = materials.train_set(run, streams, execution)
         materials.check_batches(self.mixer, self._train, run.batch_size)
+        materials.give_memory(self.mixer, run, self._train, execution, weights)
         self._test = materials.test_set(run, execution)
         self._streams = streams
         self._batch_size = run.batch_size

@@ -87,6 +87,7 @@ class Classify:
             )
         self._train = materials.train_set(run, streams, execution)
         materials.check_batches(self.mixer, self._train, run.batch_size)
+        materials.give_memory(self.mixer, run, self._train, execution, weights)
         self._test = materials.test_set(run, execution)
         self._criterion = CRITERIA[run.criterion]
         self._streams = streams

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from methods.contract import SmallNetwork
-from methods.saliency import cam, cam_from_features
+from methods.saliency import cam, full_size, raw_cam
 
 
 class Bright(nn.Module):
@@ -82,12 +82,12 @@ def test_cam_is_float32_under_autocast():
 @pytest.mark.parametrize("side", [1, 3])
 def test_cam_of_a_constant_map_is_all_zeros(side):
     features = torch.full((1, 7, side, side), 0.1)
-    maps = cam_from_features(features, torch.tensor([[0.3, 0.7, 0.1, -0.9, 0.77, 0.123, 1.3]]), 32, 32)
+    maps = full_size(raw_cam(features, torch.tensor([[0.3, 0.7, 0.1, -0.9, 0.77, 0.123, 1.3]])), 32, 32)
     assert torch.equal(maps, torch.zeros(1, 1, 32, 32))
 
 
 def test_cam_of_a_faint_map_still_fills_the_range():
     features = torch.full((1, 1, 2, 2), 1e-8)
     features[0, 0, 0, 0] = 2e-8
-    maps = cam_from_features(features, torch.ones(1, 1), 2, 2)
+    maps = full_size(raw_cam(features, torch.ones(1, 1)), 2, 2)
     torch.testing.assert_close(maps[0, 0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))

@@ -20,7 +20,8 @@ class Resident:
 
     A view is a crop after padding, flipped or not. There are ``views`` of them: (2 pad + 1)², twice that with flips;
     number ``(flipped * S + y) * S + x`` with S = 2 pad + 1 begins at row y and column x of the padded picture. Zeros
-    are black pixels: padding comes before normalisation, as in torchvision's usual pipeline.
+    are black pixels: padding comes before normalisation, as in torchvision's usual pipeline. The ids of views are below
+    ``ids_below``.
 
     Args:
         x: (N, H, W, C) uint8, C at most 4.
@@ -62,6 +63,7 @@ class Resident:
         self._one_hot = torch.eye(classes, device=device)
         self._plain = pad * (2 * pad + 1) + pad
         self.views = len(self._table)
+        self.ids_below = len(x) * self.views
 
     def __len__(self) -> int:
         return len(self._numbers)
