@@ -77,6 +77,15 @@ class Parts(NamedTuple):
     maps: Tensor
     masks: Tensor
 
+    def mixed(self, fill: Tensor) -> Tensor:
+        """The mixed images, (N, C, H, W), on a ground of the fill colour, (1, C, 1, 1)."""
+        # Masks sum to 1, so the colour may be added once instead of to each image. Without masks the deviations are
+        # added, which is the addition of normalised images.
+        mixed = fill.expand_as(self.images[0])
+        for image, mask in zip(self.images, self.masks.unbind(1), strict=True):
+            mixed = mixed.addcmul(image, mask[:, None])
+        return mixed
+
 
 class MixingModule(nn.Module):
     """Mixes k images by their class activation maps, at any resolution. Its parameters are what a search learns."""
@@ -88,13 +97,7 @@ class MixingModule(nn.Module):
 
     def forward(self, x: Tensor, maps: Tensor, draws: Draws, *, fill: Tensor, precision: torch.dtype) -> Tensor:
         """Mixed images, (N, C, H, W); for the arguments see `parts`."""
-        parts = self.parts(x, maps, draws, fill=fill, precision=precision)
-        # Masks sum to 1, so the colour may be added once instead of to each image. Without masks the deviations are
-        # added, which is the addition of normalised images.
-        mixed = fill.expand_as(x)
-        for image, mask in zip(parts.images, parts.masks.unbind(1), strict=True):
-            mixed = mixed.addcmul(image, mask[:, None])
-        return mixed
+        return self.parts(x, maps, draws, fill=fill, precision=precision).mixed(fill)
 
     def parts(self, x: Tensor, maps: Tensor, draws: Draws, *, fill: Tensor, precision: torch.dtype) -> Parts:
         """What the mixed images are put together from.
