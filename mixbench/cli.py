@@ -208,7 +208,7 @@ def _execution(grid: Sweep, *, device: str | None, threads: int, layout: str, da
         device="cuda" if gpus else "cpu",
         threads=threads,
         data=str(data),
-        folders=grid.folders,
+        places=grid.places,
         channels_last=layout == "channels_last",
     )
 

@@ -357,7 +357,7 @@ def test_own_folder_is_known_by_its_content_and_not_by_its_place(load, flowers):
 
 def test_own_folder_is_found_again_by_its_content(load, flowers):
     sweep = load(OWN.format(path=flowers))
-    assert sweep.folders == {sweep.cells[0].runs[0].content: str(flowers)}
+    assert sweep.places == {sweep.cells[0].runs[0].content: str(flowers)}
     assert sweep.labels[sweep.columns[0]] == "flowers, resnet8"
 
 
