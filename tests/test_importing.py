@@ -15,6 +15,7 @@ from analysis.table import build
 from mixbench import importing, materials
 from mixbench.execution import Execution
 from mixbench.importing import Import
+from mixbench.launch import plan, prepare
 from mixbench.resolve import load_sweep
 from mixbench.spec import Run
 from mixbench.store import Store
@@ -134,6 +135,18 @@ def test_import_needs_no_epochs_and_no_batch_that_the_data_could_fill(load, thei
     path.write_text(re.sub(r"digits/tiny: {.*}", "digits/tiny: {warmup: 5}", text))
     (run,) = load_sweep(path, data=path.parent / "data", results=path.parent).cells[0].runs
     assert run.epochs == 1
+
+
+def test_import_is_planned_on_data_too_few_for_a_batch(tmp_path, theirs):
+    write_cifar10(tmp_path / "data")
+    path = tmp_path / "few.yaml"
+    path.write_text(
+        "{settings: [cifar10/resnet8], methods: [simple], seeds: [0], recipes: {cifar10/resnet8: }, "
+        f"set: {{{THEIRS}}}}}"
+    )
+    sweep = load_sweep(path, data=tmp_path / "data", results=tmp_path)
+    store = Store(tmp_path / "results", tell=print)
+    prepare(plan(sweep, store), store, Execution(data=str(tmp_path / "data"), places=sweep.places))
 
 
 def test_import_as_a_row_stands_in_a_column_where_the_table_allows_it(load, theirs):
