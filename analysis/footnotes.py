@@ -28,7 +28,7 @@ VERDICTS: Mapping[str, str] = {
 
 def footnotes(grid: Grid) -> list[str]:
     """All sentences of a grid, the most important first."""
-    parts = (_unlike, _data, _left_out, _problems, _code, _mixers, _executions, _gaps, _paper, _verdicts)
+    parts = (_unlike, _data, _left_out, _problems, _code, _mixers, _imports, _executions, _gaps, _paper, _verdicts)
     return [note for part in parts for note in part(grid)]
 
 
@@ -122,6 +122,27 @@ def _mixers(grid: Grid) -> Iterator[str]:
                 f"{shortest(old, among)}: made by another version of the code of {method} than today's; to have them "
                 f"made again, delete the folders {method}-* below runs/"
             )
+
+
+def _imports(grid: Grid) -> Iterator[str]:
+    """Cells that stand on a network that somebody else trained: it may have seen other images, or the test images."""
+    found = {
+        _leaf(grid, entry, "")[:2]: {one.checkpoint for run in entry.cell.runs for one in _all_of(run)}
+        for entry in grid.entries.values()
+    }
+    for checkpoint in sorted(set().union(*found.values()) - {""}):
+        cells = [leaf for leaf, checkpoints in found.items() if checkpoint in checkpoints]
+        yield (
+            f"{shortest(cells, list(found))}: with a network that somebody else trained; the SHA-256 of its file "
+            f"begins with {checkpoint[:10]}"
+        )
+
+
+def _all_of(run: Run) -> Iterator[Run]:
+    """The run and all that it needs."""
+    yield run
+    for need in run.needs():
+        yield from _all_of(need)
 
 
 def _executions(grid: Grid) -> Iterator[str]:

@@ -217,7 +217,7 @@ def _execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
         device="cuda" if gpus else "cpu",
         threads=how["threads"],
         data=str(how["data"]),
-        folders=grid.folders,
+        places=grid.places,
         channels_last=how["layout"] == "channels_last",
         cam_cache=how["cam_cache"],
     )

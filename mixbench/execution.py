@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mixbench.data import OWN_FOLDER
@@ -21,7 +22,7 @@ class Execution:
         device: as torch names it, ``cpu`` or ``cuda:0``.
         threads: of one run, on the CPU. Two threads sum in another order than one.
         data: the folder that holds the data sets.
-        folders: where own image folders lie, by the fingerprint of their content.
+        places: where own image folders and checkpoints lie, by the fingerprint of their content.
         channels_last: memory layout of images and network. Which is faster differs between processors.
         cam_cache: where mixers keep what they know of a view, see `methods.views.ViewCache`: ``device``, ``host``, or
             ``off``, nowhere.
@@ -32,7 +33,7 @@ class Execution:
     device: str = "cpu"
     threads: int = 1
     data: str = "data"
-    folders: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
     channels_last: bool = True
     cam_cache: str = "device"
     checkpoint_seconds: float = 30.0
@@ -48,4 +49,8 @@ class Execution:
 
     def source(self, run: Run) -> str:
         """The run's data set as `mixbench.data` finds it: its name, or ``image_folder:`` and the folder's place."""
-        return f"{OWN_FOLDER}{self.folders[run.content]}" if run.content else run.dataset
+        return f"{OWN_FOLDER}{self.places[run.content]}" if run.content else run.dataset
+
+    def checkpoint(self, run: Run) -> Path:
+        """The file that an import reads."""
+        return Path(self.data) / self.places[run.checkpoint]

@@ -18,7 +18,7 @@ class Cell:
     Attributes:
         row: the row's name in the sweep file, ``transformmix_k2``; also its name among the paper's figures.
         column: the column's setting, ``cifar100/wrn28_10``, with the recipe laid over it, if any.
-        runs: the experiment, once per seed.
+        runs: the experiment, once per seed; an import, which is the same run for every seed, once.
     """
 
     row: str
@@ -27,6 +27,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         """Refuse runs that differ in more than their seeds: their average would be of unlike things."""
+        object.__setattr__(self, "runs", tuple(dict.fromkeys(self.runs)))
         unlike = {_without_seeds(run) for run in self.runs}
         if len(unlike) > 1:
             raise ValueError(f"row {self.row}, column {self.column}: its runs differ in more than their seed")
@@ -87,7 +88,7 @@ class Sweep:
         labels: how the table prints the names of rows and columns.
         table: how the report looks.
         resources: of each run.
-        folders: where own image folders lie, by their content.
+        places: where own image folders and checkpoints lie, by the fingerprint of their content.
     """
 
     name: str
@@ -95,7 +96,7 @@ class Sweep:
     labels: Mapping[str, str]
     table: Table
     resources: Mapping[Run, Resources]
-    folders: Mapping[str, str]
+    places: Mapping[str, str]
 
     def __post_init__(self) -> None:
         """Refuse a column whose runs followed unlike recipes: they would not be comparable."""

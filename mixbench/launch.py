@@ -147,7 +147,7 @@ def check_data(planned: Plan, store: Store, execution: Execution) -> None:
                 "--results folder"
             )
         images = run.train_images or at_hand.facts.train_images
-        if run.batch_size > images or images > at_hand.facts.train_images:
+        if (run.task != "import" and run.batch_size > images) or images > at_hand.facts.train_images:
             raise ValueError(
                 f"{run.folder} asks for batches of {run.batch_size} out of {images} training images, but "
                 f"{execution.data} holds {at_hand.facts.train_images} of {at_hand.facts.label}"

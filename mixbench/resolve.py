@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
 
     Args:
         path: the YAML file.
-        data: where the data sets are; only own image folders are looked at.
+        data: where the data sets are; only own image folders and checkpoints are looked at.
         results: keeps what is known of own image folders, so that a second look is quick.
 
     Raises:
@@ -38,11 +39,14 @@ def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
     said.recipes.check_settings_used()
     labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
     with blaming(str(path)):
-        return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.folders)
+        return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.places)
 
 
 GIVEN = (*LINKS, "image_size")
 """What a mixer may be given, by the name of its parameter."""
+
+_UNASKED: Mapping[str, tuple[str, ...]] = {"search": ("policy",), "import": LINKS}
+"""Links that a task does not follow, whatever its mixer asks for."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class _Resolver:
         self._facts: dict[tuple[str, int | None], tuple[str, str, Facts]] = {}
         self._known: dict[Run, Facts] = {}
         self.resources: dict[Run, Resources] = {}
-        self.folders: dict[str, str] = {}
+        self._checksums: dict[str, str] = {}
+        self.places: dict[str, str] = {}
 
     def run(self, request: _Request, chain: tuple[str, ...] = ()) -> Run:
         """The run that a request means, with all that it needs."""
@@ -118,6 +123,8 @@ class _Resolver:
             for layer in layers:
                 values |= layer.values
             values |= {**self._sweep_set(request), **request.set}
+            if values.get("task") == "import":
+                values |= self._imported(values)
             if "epochs" not in values:
                 raise ValueError(f"the recipe for {request.setting} does not say how many epochs; add 'epochs:' to it")
             declared = catalog.declaration(request.method)
@@ -153,16 +160,35 @@ class _Resolver:
     def _sweep_set(self, request: _Request) -> Mapping[str, Any]:
         """What the sweep sets; but not the task of what is only asked for: the teacher of a search is no search."""
         is_link = len(request.via) > 1
-        return {key: value for key, value in self._set.items() if not (is_link and key == "task")}
+        return {key: value for key, value in self._set.items() if not (is_link and key in ("task", "checkpoint"))}
+
+    def _imported(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What an import's recipe leaves to be found: what its file holds; and epochs, which it has no use for."""
+        written = values.get("checkpoint", "")
+        return {"epochs": 1, "checkpoint": self._checksum(written) if written else ""}
+
+    def _checksum(self, checkpoint: str) -> str:
+        """SHA-256 of a checkpoint's bytes; its place is kept."""
+        if checkpoint not in self._checksums:
+            path = self._data / checkpoint
+            if not path.is_file():
+                raise ValueError(
+                    f"checkpoint: there is no file {path}; put it there, or write another path, absolute or below the "
+                    "data folder"
+                )
+            with path.open("rb") as file:
+                self._checksums[checkpoint] = hashlib.file_digest(file, "sha256").hexdigest()
+            self.places[self._checksums[checkpoint]] = checkpoint
+        return self._checksums[checkpoint]
 
     def _asked(self, declared: Declaration, request: _Request, values: Mapping[str, Any]) -> list[str]:
-        """The links that a run follows: what its mixer is given, but a policy where that is what it searches for."""
+        """The links that a run follows: what its mixer is given, but for what its task makes or has no use for."""
         for name in declared.given:
             if name not in GIVEN:
                 place = f"{self._path}: {' -> '.join(request.via)}"
                 raise ValueError(f"{place}: the mixer asks for '{name}'; mixbench can give it: {', '.join(GIVEN)}")
-        searches = values.get("task") == "search"
-        return [name for name in declared.given if name in LINKS and not (searches and name == "policy")]
+        unasked = _UNASKED.get(values.get("task", ""), ())
+        return [name for name in declared.given if name in LINKS and name not in unasked]
 
     def _follow(self, name: str, request: _Request, chain: tuple[str, ...]) -> Run:
         """The run that a link means: the same setting and seed, but for what the link says."""
@@ -196,7 +222,7 @@ class _Resolver:
         if (dataset, image_size) not in self._facts:
             found = identify(dataset, root=self._data, image_size=image_size, cache=self._cache)
             path = dataset.removeprefix(OWN_FOLDER)
-            self.folders[found.content.fingerprint] = path
+            self.places[found.content.fingerprint] = path
             named = OWN_FOLDER + Path(path).name
             self._facts[dataset, image_size] = named, found.content.fingerprint, found.facts
         return self._facts[dataset, image_size]
@@ -221,13 +247,15 @@ def _check_against(facts: Facts, run: Run) -> None:
         asked = getattr(run, key)
         if asked is not None and asked > have:
             raise ValueError(f"{key} is {asked}, but {facts.label} has {have}; ask for at most so many")
-    images = run.train_images or facts.train_images
-    if run.batch_size > images:
-        raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
     if facts.image_size < SMALLEST[run.model]:
         sizes = f"{run.model} needs {SMALLEST[run.model]} pixels or more"
         raise ValueError(f"the pictures of {facts.label} have {facts.image_size} pixels a side, but {sizes}")
     if run.mean and len(run.mean) not in (1, facts.channels):
         raise ValueError(f"mean has {len(run.mean)} numbers, but {facts.label} has {facts.channels} channels")
+    if run.task == "import":
+        return
+    images = run.train_images or facts.train_images
+    if run.batch_size > images:
+        raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
     if run.pad >= facts.image_size:
         raise ValueError(f"pad is {run.pad}; it must be less than the image's {facts.image_size} pixels")

@@ -18,7 +18,7 @@ LINKS = ("teacher", "policy")
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "task": ("classify", "search"),
+        "task": ("classify", "search", "import"),
         "pad_mode": ("zeros", "reflect"),
         "schedule": ("step", "cosine", "constant"),
         "criterion": ("ce", "bce"),
@@ -32,6 +32,12 @@ AT_LEAST: Mapping[str, float] = MappingProxyType(
 )
 
 ABOVE: Mapping[str, float] = MappingProxyType({"lr": 0, "lr_drop": 0, "std": 0})
+
+READ_BY_AN_IMPORT = frozenset(
+    {"task", "method", "dataset", "content", "image_size", "test_images", "model", "mean", "std"}
+    | {"precision", "checkpoint"}
+)
+"""Fields of a network that somebody else trained: none that says how to train."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,7 @@ class Run:
     warmup: int = 0  # epochs of linear warm-up
     criterion: str = "ce"  # cross-entropy; or bce, binary cross-entropy on the softmax
     precision: str = "float32"
+    checkpoint: str = ""  # import: SHA-256 of the file, all 64 digits, to be set beside what its publisher may say
     teacher: Run | None = None
     policy: Run | None = None  # the search whose mixing module is used
 
@@ -82,6 +89,10 @@ class Run:
         for name in _TYPES:
             if name not in LINKS:
                 object.__setattr__(self, name, convert(name, getattr(self, name)))
+        if self.task == "import":
+            self._forget_how_to_train()
+        elif self.checkpoint:
+            raise ValueError(f"checkpoint belongs to task: import, but task is {self.task}; change one of the two")
         if self.milestones and self.schedule != "step":
             raise ValueError(f"milestones belong to schedule: step, but schedule is {self.schedule}; leave one out")
         if any(one >= other for one, other in itertools.pairwise(self.milestones)):
@@ -94,6 +105,19 @@ class Run:
             raise ValueError(f"warmup is {self.warmup} of {self.epochs} epochs; it must be shorter than the training")
         self._forget_what_nothing_reads()
 
+    def _forget_how_to_train(self) -> None:
+        """An import is one run, whoever asks for it and under whichever recipe.
+
+        Raises:
+            ValueError: it says not what to import, or with what to mix.
+        """
+        if not self.checkpoint:
+            raise ValueError("task: import needs a checkpoint; write 'checkpoint:' and the path of its file")
+        if self.method != "simple":
+            raise ValueError(f"task: import mixes nothing, but its method is '{self.method}'; write method: simple")
+        unread = {field.name: field.default for field in fields(self) if field.name not in READ_BY_AN_IMPORT}
+        self._put(unread | {"epochs": 1})
+
     def _forget_what_nothing_reads(self) -> None:
         """Put fields back to their default where others leave them without effect: equal experiments are equal runs."""
         reached = tuple(epoch for epoch in self.milestones if epoch < self.epochs)
@@ -101,7 +125,10 @@ class Run:
         unread |= {} if reached else {"lr_drop": Run.lr_drop}
         unread |= {} if self.schedule == "cosine" else {"lr_end": Run.lr_end}
         unread |= {} if self.pad else {"pad_mode": Run.pad_mode}
-        for name, value in unread.items():
+        self._put(unread)
+
+    def _put(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
     @cached_property

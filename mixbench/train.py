@@ -14,6 +14,7 @@ from torch import Tensor
 from mixbench import provenance
 from mixbench.attempts import Attempt
 from mixbench.execution import Execution
+from mixbench.importing import Import
 from mixbench.materials import Weights, as_bytes, from_bytes
 from mixbench.search import Search
 from mixbench.spec import Run
@@ -21,7 +22,7 @@ from mixbench.streams import Streams
 from mixbench.tasks import Classify, Evaluation, Task
 
 TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType(
-    {"classify": Classify, "search": Search}
+    {"classify": Classify, "search": Search, "import": Import}
 )
 
 Progress = Callable[[int, int], None]
@@ -216,9 +217,10 @@ class State:
         return losses
 
     def close_epoch(self, losses: Sequence[float], metrics: Mapping[str, float]) -> dict[str, float]:
-        """The epoch is over: its entry of the curve."""
+        """The epoch is over: its entry of the curve, without a training loss where nothing was trained."""
         self.epoch, self.step = self.epoch + 1, 0
-        self.curve.append({"epoch": self.epoch, "train_loss": sum(losses) / len(losses), **metrics})
+        mean = {"train_loss": sum(losses) / len(losses)} if losses else {}
+        self.curve.append({"epoch": self.epoch, **mean, **metrics})
         return self.curve[-1]
 
     def encoded(self, task: Task, step: Step, streams: Streams) -> bytes:

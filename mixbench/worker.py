@@ -76,7 +76,7 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
     result = Result(
         metrics=trained.evaluation.metrics,
         options=catalog.filled(run.method, dict(run.options)),
-        notes={"train_loss": trained.curve[-1]["train_loss"]} | progress.rate(),
+        notes={name: value for name, value in trained.curve[-1].items() if name == "train_loss"} | progress.rate(),
         content=trained.content,
         official=trained.official,
         attempt=attempt.number,

@@ -21,6 +21,7 @@ MAY_IMPORT_TORCH = {
     "mixbench.checking",
     "mixbench.criteria",
     "mixbench.data.resident",
+    "mixbench.importing",
     "mixbench.materials",
     "mixbench.search",
     "mixbench.streams",

@@ -104,7 +104,7 @@ def test_odd_value_anywhere_in_a_sweep_loads_or_is_named(sweep, odd_ones):
 
 def test_odd_value_anywhere_in_a_recipe_loads_or_is_named(odd_ones):
     more = {"options": {"mixup": {"alpha": 0.5}}, "milestones": [], "mean": [0.3], "std": [1], "test_images": 5}
-    recipes = {"digits/tiny": RECIPES["digits/tiny"] | more}
+    recipes = {"digits/tiny": RECIPES["digits/tiny"] | more, "search_digits": RECIPES["search_digits"]}
     refused, loaded = odd_ones(QUICKSTART, recipes, recipes)
     assert refused > 5 * loaded > 0
 

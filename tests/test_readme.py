@@ -80,6 +80,13 @@ def test_readme_sweep_of_own_images_loads(tmp_path):
     assert said.recipes.find("image_folder:flowers/resnet18").values["image_size"] == 64
 
 
+def test_readme_import_loads(tmp_path):
+    said = block("yaml", "task: import")
+    (tmp_path / "s.yaml").write_text(f"settings: [cifar10/resnet20]\nmethods: [softmax_cam]\nseeds: [0]\n{said}")
+    found = sweepfile.read(tmp_path / "s.yaml")
+    assert found.recipes.find(found.links["teacher"].recipe).values["checkpoint"] == "weights/resnet20.pt"
+
+
 def test_readme_map_names_only_modules_that_there_are():
     shown = README.partition("## A map of the code")[2]
     named = set(re.findall(r"\b[a-z_]+\.py\b", shown))

@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import numpy as np
@@ -357,7 +356,7 @@ def test_own_folder_is_known_by_its_content_and_not_by_its_place(load, flowers):
 
 def test_own_folder_is_found_again_by_its_content(load, flowers):
     sweep = load(OWN.format(path=flowers))
-    assert sweep.folders == {sweep.cells[0].runs[0].content: str(flowers)}
+    assert sweep.places == {sweep.cells[0].runs[0].content: str(flowers)}
     assert sweep.labels[sweep.columns[0]] == "flowers, resnet8"
 
 
@@ -380,18 +379,6 @@ def test_own_folder_needs_a_size(load, flowers):
 def test_own_folder_that_is_not_there_is_named(load):
     with pytest.raises(ValueError, match=r"s\.yaml: simple: .*nowhere is not there"):
         load(OWN.format(path="nowhere"))
-
-
-@pytest.mark.parametrize(
-    "path", [path for path in sorted(SWEEPS.glob("*.yaml")) if path.stem != "recipes"], ids=lambda path: path.stem
-)
-def test_every_sweep_has_the_cells_and_runs_that_its_comment_says(path, monkeypatch):
-    monkeypatch.chdir(SWEEPS.parent)
-    comment = path.read_text().partition("\nsettings")[0]
-    cells, runs, stages = map(int, re.search(r"(\d+) cells?, (\d+) runs? in (\d+) stages?", comment).groups())
-    sweep = load_sweep(path, data=Path("data"), results=Path("results"))
-    assert len(sweep.cells) == cells
-    assert [sum(map(len, sweep.stages())), len(sweep.stages())] == [runs, stages]
 
 
 def test_every_recipe_of_the_project_can_be_laid_and_names_what_exists(load):

@@ -55,6 +55,16 @@ PINNED = {
         warmup=5,
         precision="bfloat16",
     ),
+    "807137bcae": Run(
+        task="import",
+        method="simple",
+        dataset="cifar10",
+        model="resnet20",
+        epochs=1,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        checkpoint="0123456789abcdef" * 4,
+    ),
     "7ad5e7dfd8": Run(
         method="simple",
         dataset="tiny_imagenet",
@@ -93,6 +103,7 @@ DEFAULTS = {
     "warmup": 0,
     "criterion": "ce",
     "precision": "float32",
+    "checkpoint": "",
     "teacher": None,
     "policy": None,
 }
@@ -181,7 +192,7 @@ def test_run_id_depends_on_every_field():
     ]
     runs += [a_run(pad=1)]
     assert len({run.id for run in runs}) == len(runs)
-    beside = {"task", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
+    beside = {"task", "checkpoint", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
     assert {*other, *beside} == {field.name for field in dataclasses.fields(Run)}
 
 
