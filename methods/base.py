@@ -126,11 +126,26 @@ class Mixer(nn.Module):
         return cast("Mixed", super().__call__(batch, net))
 
 
+PARTS = ("mean", "std", "fc", "features", "classify")
+"""What makes a network a `Network`, by name."""
+
+
 class TeacherMixer(Mixer):
-    """A mixer that asks a trained network, which stays frozen and in eval mode whatever the mixer's own mode."""
+    """A mixer that asks a trained network, which stays frozen and in eval mode whatever the mixer's own mode.
+
+    Raises:
+        ValueError: the teacher is no `Network`.
+    """
 
     def __init__(self, teacher: Network) -> None:
         super().__init__()
+        # Not by isinstance: from Python 3.12 on, that does not see the buffers and submodules of a module.
+        lacking = [name for name in PARTS if not hasattr(teacher, name)]
+        if lacking:
+            raise ValueError(
+                f"the teacher, a {type(teacher).__name__}, lacks {', '.join(lacking)}: give it what "
+                f"methods.base.Network asks for"
+            )
         module = cast("nn.Module", teacher)
         self._teacher = module.requires_grad_(requires_grad=False).eval()
 

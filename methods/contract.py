@@ -38,29 +38,29 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class SmallNetwork(nn.Module):
-    """The smallest network that keeps the promises of `Network`: 3 channels, two stages, 10 classes."""
+    """The smallest network that keeps the promises of `Network`: two stages, for any images and classes."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, channels: int = 3, classes: int = 10) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5))
-        self.register_buffer("std", torch.full((1, 3, 1, 1), 0.25))
-        self.layer1 = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
+        self.layer1 = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.layer2 = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU())
-        self.fc = nn.Linear(16, 10)
+        self.fc = nn.Linear(16, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Last feature map, (N, 16, h, w), of images in [0, 1]."""
         return cast("Tensor", self.layer2(self.layer1((x - self.mean) / self.std)))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits, (N, 10), of a feature map."""
+        """Logits, (N, G), of a feature map."""
         return cast("Tensor", self.fc(features.mean((2, 3))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, (N, 10)."""
+        """Logits, (N, G)."""
         return self.classify(self.features(x))
 
 

@@ -118,7 +118,7 @@ def code(method: str) -> str:
 
     What the file imports is not in it. "" where the mixer is not here any more, or its source cannot be found.
     """
-    path = next((path for path in _files() if path.stem == method), None) or _file_of(method)
+    path = source_file(method)
     if path is None:
         return ""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -128,8 +128,11 @@ def code(method: str) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:10]
 
 
-def _file_of(method: str) -> Path | None:
-    """The source file of another package's mixer."""
+def source_file(method: str) -> Path | None:
+    """The source file of a mixer; None where the mixer is not here any more, or its source cannot be found."""
+    ours = next((path for path in _files() if path.stem == method), None)
+    if ours is not None:
+        return ours
     point = next((point for point in _points() if point.name == method), None)
     found = find_spec(point.module) if point else None
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None

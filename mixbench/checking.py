@@ -1,24 +1,145 @@
-"""Holds a mixer against the contract, as ``mixbench check`` does; imports torch."""
+"""Tries mixers out: against the contract, as ``mixbench check`` does, and before they are used; imports torch."""
 
 from __future__ import annotations
 
-from methods import build, contract
-from mixbench import catalog
+import traceback
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from methods import Batch, Mixer, Network, build, contract
+from mixbench import catalog, materials, search, tasks
+from mixbench.data import Facts
+from mixbench.launch import Plan
+from mixbench.spec import Run
+
+PIXELS = 2**18
+"""Of a made-up batch at most, unless its mixer needs more images: 256 of 32 x 32, or 5 of 224 x 224."""
 
 
 def complaints(name: str) -> list[str]:
     """What a mixer breaks of the contract, with its options at their defaults; nothing where it keeps it.
 
-    A teacher that it asks for is a small untrained network.
+    A teacher that it asks for is a small untrained network, and there is no policy.
 
     Raises:
         ValueError: there is no such mixer, or its declaration cannot be read.
     """
-    given = {link: contract.SmallNetwork() for link in catalog.declaration(name).given}
+    catalog.declaration(name)
     try:
-        contract.check(build(name, {}, given))
+        contract.check(_built(name, {}, teacher=contract.SmallNetwork(), policy=None, image_size=contract.SIDE))
     except Exception as error:
         where = getattr(error, "__notes__", [])
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         return [f"{kind}{error}", *where]
     return []
+
+
+def rehearse(planned: Plan, facts: Mapping[Run, Facts], sweep: Path) -> None:
+    """Build every mixer that there is something to do with, and mix a made-up batch, before anything is trained.
+
+    Teachers and the networks in training are small untrained ones, a policy has learned nothing, all on the CPU.
+
+    Args:
+        planned: what there is to do.
+        facts: of the data of each of its runs.
+        sweep: the file.
+
+    Raises:
+        ValueError: it cannot be built or cannot mix; one sentence that names the file, the row and what is wrong.
+    """
+    todo = set(planned.todo)
+    places = {run: place for run, place in planned.sweep.places().items() if run in todo}
+    distinct: dict[Hashable, Run] = {}
+    for run in places:  # rows come first: a search mostly has its options from the row that needs it
+        distinct.setdefault(_what_matters(run, facts), run)
+    with torch.random.fork_rng(devices=[]):
+        for run in distinct.values():
+            with _blaming(f"{sweep}: {places[run]}", run.method):
+                _mix_once(run, facts)
+
+
+def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
+    """All of a run by which its mixer could fail: runs alike in it need one rehearsal."""
+    about = facts[run]
+    images = (about.channels, about.image_size, about.classes, _train_images(run, about), run.batch_size)
+    links = (run.teacher and facts[run.teacher].classes, run.policy and _what_matters(run.policy, facts))
+    return run.task, run.method, run.options, images, links
+
+
+def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
+    about = facts[run]
+    mixer, net = _mixer(run, facts), _network(about, about)
+    materials.check_batches(mixer, _train_images(run, about), run.batch_size)
+    if run.task == "search":
+        _, net = search.pupil_and_teacher(mixer, run, about.classes)
+    else:
+        tasks.settled(mixer, run)
+    mixer.generator = torch.Generator().manual_seed(0)
+    with torch.set_grad_enabled(run.task == "search"):
+        mixed = mixer(_batch(run, about, mixer.least), net)
+    mixed.loss(mixed.logits(cast("nn.Module", net)), contract.CRITERION)
+
+
+def _mixer(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
+    """The run's mixer, with what a teacher and a search could give it before they have learned anything."""
+    about = facts[run]
+    teacher = None if run.teacher is None else _network(about, facts[run.teacher])
+    policy = None
+    if run.policy is not None:
+        pupil, _ = search.pupil_and_teacher(_mixer(run.policy, facts), run.policy, facts[run.policy].classes)
+        policy = cast("search.Policy", pupil).saved()
+    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, image_size=about.image_size)
+
+
+def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:
+    asked = catalog.declaration(method).given
+    for name in asked:
+        if name not in can_give:
+            raise ValueError(f"the mixer asks for '{name}'; mixbench can give it: {', '.join(can_give)}")
+    return build(method, options, {name: can_give[name] for name in asked})
+
+
+def _network(images: Facts, learned: Facts) -> Network:
+    """One for these images that knows the classes of what it learned."""
+    return contract.SmallNetwork(channels=images.channels, classes=learned.classes)
+
+
+def _batch(run: Run, about: Facts, least: int) -> Batch:
+    """The smallest batch that training will see, or fewer images where they are large."""
+    side = about.image_size
+    smallest = materials.smallest_batch(_train_images(run, about), run.batch_size)
+    count = max(least, min(smallest, PIXELS // side**2))
+    numbers = torch.arange(count)
+    return Batch(
+        torch.rand(count, about.channels, side, side), torch.eye(about.classes)[numbers % about.classes], numbers
+    )
+
+
+def _train_images(run: Run, about: Facts) -> int:
+    return run.train_images or about.train_images
+
+
+@contextmanager
+def _blaming(place: str, method: str) -> Iterator[None]:
+    """Put the place before the sentence of a `ValueError`; make one of any other error, which is a mixer's mistake."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    except Exception as error:
+        raise ValueError(
+            f"{place}: {_where(error, method)} fails with {type(error).__name__}: {error}; mend it, and try it with "
+            f"`mixbench check {method}`"
+        ) from error
+
+
+def _where(error: Exception, method: str) -> str:
+    """File and line of the mixer at which it went wrong, or the mixer's name."""
+    file = str(catalog.source_file(method))
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{file}, line {lines[-1]}," if lines else f"the mixer '{method}'"

@@ -84,11 +84,14 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
         _print_todo(planned.todo)
         return DONE
     execution = _execution(grid, how)
-    prepare(planned, store, execution)
+    facts = prepare(planned, store, execution)
     if not planned.todo:
         if not quiet:
             click.echo("nothing to do")
         return _summary(planned, quiet=True)
+    from mixbench.checking import rehearse
+
+    rehearse(planned, facts, sweep)
     with _watcher(quiet=quiet, total=len(planned.todo)) as watcher:
         outcome = launch(planned, store, execution, how["slots"], watcher)
     if outcome.stopped:

@@ -130,6 +130,22 @@ class Sweep:
             raise ValueError(f"{self.name} has no row {', '.join(unknown)}; its rows: {', '.join(self.rows)}")
         return replace(self, cells=tuple(cell for cell in self.cells if cell.row in rows))
 
+    def places(self) -> dict[Run, str]:
+        """Where each run stands: its row, or the row that needs it and by which links, ``lr -> teacher simple``."""
+        several = len(self.columns) > 1
+        found: dict[Run, str] = {}
+        for cell in self.cells:
+            for run in cell.runs:
+                found.setdefault(run, f"{cell.row}, {cell.column}" if several else cell.row)
+        waiting = list(found)
+        for run in waiting:  # which grows meanwhile: the needs of a need come behind all that is nearer to a row
+            for link in LINKS:
+                need = getattr(run, link)
+                if need is not None and need not in found:
+                    found[need] = f"{found[run]} -> {link} {need.method}"
+                    waiting.append(need)
+        return found
+
     def stages(self) -> list[list[Run]]:
         """Everything that is needed, each run once, in stages: a run stands behind all that it needs."""
         depth: dict[Run, int] = {}

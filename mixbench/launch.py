@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mixbench import catalog, devices, pool
-from mixbench.data import CACHE, DataError, identify
+from mixbench.data import CACHE, DataError, Facts, identify
 from mixbench.execution import Execution
 from mixbench.files import DISK_ERRORS
 from mixbench.grid import Sweep
@@ -91,8 +91,11 @@ def plan(sweep: Sweep, store: Store, *, retry_failed: bool = False) -> Plan:
     return Plan(sweep, stages, states, [run for stage in stages for run in stage if run in wanted])
 
 
-def prepare(planned: Plan, store: Store, execution: Execution) -> None:
+def prepare(planned: Plan, store: Store, execution: Execution) -> dict[Run, Facts]:
     """Make sure, before anything starts, that the work can be done; tidy up after attempts that died.
+
+    Returns:
+        the facts of each run's data at hand; none where data are missing and there is nothing to do with them.
 
     Raises:
         mixbench.data.DataError: data are missing or damaged, and there is something to do with them.
@@ -100,14 +103,16 @@ def prepare(planned: Plan, store: Store, execution: Execution) -> None:
     """
     if planned.todo:
         check_writable(store.root)  # before the data are looked at, since what is found there is kept here
+    facts: dict[Run, Facts] = {}
     try:
-        check_data(planned, store, execution)
+        facts = check_data(planned, store, execution)
     except DataError:
         if planned.todo:
             raise
     for run, state in planned.states.items():
         if state == "done":
             store.tidy(run)
+    return facts
 
 
 def check_writable(results: Path) -> None:
@@ -123,8 +128,8 @@ def check_writable(results: Path) -> None:
         raise ValueError(f"--results {results}: no folder can be written there; name another with --results")
 
 
-def check_data(planned: Plan, store: Store, execution: Execution) -> None:
-    """Make sure that the data are there and are those that runs were begun on.
+def check_data(planned: Plan, store: Store, execution: Execution) -> dict[Run, Facts]:
+    """Make sure that the data are there and are those that runs were begun on; the facts of each run's.
 
     Raises:
         mixbench.data.DataError: data are missing or damaged.
@@ -152,6 +157,7 @@ def check_data(planned: Plan, store: Store, execution: Execution) -> None:
                 f"{run.folder} asks for batches of {run.batch_size} out of {images} training images, but "
                 f"{execution.data} holds {at_hand.facts.train_images} of {at_hand.facts.label}"
             )
+    return {run: found[execution.source(run), run.image_size].facts for run in planned.states}
 
 
 def launch(planned: Plan, store: Store, execution: Execution, slots: int | None, watcher: Watcher) -> Outcome:

@@ -80,17 +80,22 @@ def train_set(run: Run, streams: Streams, execution: Execution) -> Resident:
     return resident(pictures.train_x, pictures.train_y, pad=run.pad, flip=run.flip, subset=chosen)
 
 
-def check_batches(mixer: Mixer, images: Resident, batch_size: int) -> None:
+def smallest_batch(images: int, batch_size: int) -> int:
+    """Images of the smallest batch of an epoch, as `Resident.epoch` makes them: a rest of one is left out."""
+    rest = images % batch_size
+    return min(batch_size, images) if rest < 2 else rest
+
+
+def check_batches(mixer: Mixer, images: int, batch_size: int) -> None:
     """Refuse, before anything is trained, batches that the mixer could not mix with themselves.
 
     Raises:
         ValueError: the batches, or the rest of an epoch that fills none, have fewer images than the mixer needs.
     """
-    rest = len(images) % batch_size
-    smallest = min(batch_size, len(images)) if rest < 2 else rest  # a rest of one is left out for every method
+    smallest = smallest_batch(images, batch_size)
     if smallest < mixer.least:
         raise ValueError(
-            f"the mixer needs {mixer.least} images, but with a batch_size of {batch_size} the {len(images)} training "
+            f"the mixer needs {mixer.least} images, but with a batch_size of {batch_size} the {images} training "
             f"images leave a batch of {smallest}; choose another batch_size"
         )
 
@@ -149,9 +154,19 @@ def _given(name: str, run: Run, execution: Execution, weights: Weights) -> Any:
 
 
 def _frozen(run: Run, execution: Execution, weights: Weights) -> nn.Module:
-    """The network that another run learned."""
+    """The network that another run learned.
+
+    Raises:
+        ValueError: it is no network any more that could be asked.
+    """
     net = network(run, execution)
-    net.load_state_dict(from_bytes(weights(run), execution.device))
+    state = from_bytes(weights(run), execution.device)
+    if not all(bool(values.isfinite().all()) for values in state.values()):
+        raise ValueError(
+            f"the teacher {run.folder} has weights that are NaN or infinite: its training diverged in the end; give "
+            f"it a recipe with a smaller lr, or take another teacher"
+        )
+    net.load_state_dict(state)
     return net
 
 

@@ -82,6 +82,10 @@ def _request(said: SweepFile, row: Row, column: Column, seed: int) -> _Request:
     )
 
 
+LEARNED_BY: Mapping[str, str] = {"teacher": "classify", "policy": "search"}
+"""The task of the run that a link means: no other learns what the link is for."""
+
+
 class _Resolver:
     """Turns requests into runs; remembers what it resolved, so that a teacher asked for twice is one object."""
 
@@ -148,6 +152,11 @@ class _Resolver:
             _check_against(facts, run)
             run = _canonical(facts, run)
             for name, need in links.items():
+                if need.task != LEARNED_BY[name]:
+                    raise ValueError(
+                        f"{name}: {need.method} is asked for with task: {need.task}, but a {name} comes of "
+                        f"task: {LEARNED_BY[name]}; give it a recipe that says so, like {name}: {{recipe: NAME}}"
+                    )
                 if self._known[need].channels != facts.channels:
                     raise ValueError(
                         f"{name}: {need.setting} has {self._known[need].channels} channels, "

@@ -43,16 +43,9 @@ class Search:
         self.content, self.official = content.fingerprint, content.official
         with streams.initialising():
             self.mixer: Mixer = materials.mixer_of(run, streams, execution, weights)
-        policy = getattr(self.mixer, "policy", None)
-        teacher = getattr(self.mixer, "teacher", None)
-        if not isinstance(policy, nn.Module) or teacher is None:
-            raise ValueError(f"the method '{run.method}' has no policy that a teacher could teach; search another")
-        if not any(parameter.requires_grad for parameter in policy.parameters()):
-            raise ValueError(f"with these options, '{run.method}' has nothing to learn; it needs no search")
-        self.trainable = policy
-        self._teacher = cast("Network", teacher)
+        self.trainable, self._teacher = pupil_and_teacher(self.mixer, run, materials.facts(run, execution).classes)
         self._train = materials.train_set(run, streams, execution)
-        materials.check_batches(self.mixer, self._train, run.batch_size)
+        materials.check_batches(self.mixer, len(self._train), run.batch_size)
         materials.give_memory(self.mixer, run, self._train, execution, weights)
         self._test = materials.test_set(run, execution)
         self._streams = streams
@@ -91,3 +84,22 @@ class Search:
     def weights(self) -> bytes:
         """The policy, as a run with a ``policy`` link is given it."""
         return materials.as_bytes(cast("Policy", self.trainable).saved())
+
+
+def pupil_and_teacher(mixer: Mixer, run: Run, classes: int) -> tuple[nn.Module, Network]:
+    """The policy that a search trains, and the network by whose answers, for labels of so many classes, it learns.
+
+    Raises:
+        ValueError: the mixer has none, nothing in it learns, or the teacher knows other classes.
+    """
+    policy, teacher = getattr(mixer, "policy", None), cast("Network | None", getattr(mixer, "teacher", None))
+    if not isinstance(policy, nn.Module) or teacher is None:
+        raise ValueError(f"the method '{run.method}' has no policy that a teacher could teach; search another")
+    if not any(parameter.requires_grad for parameter in policy.parameters()):
+        raise ValueError(f"with these options, '{run.method}' has nothing to learn; it needs no search")
+    if teacher.fc.out_features != classes:
+        raise ValueError(
+            f"the teacher knows {teacher.fc.out_features} classes, the data have {classes}: a search learns from its "
+            f"answers; take a teacher trained on the same classes"
+        )
+    return policy, teacher

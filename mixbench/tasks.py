@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from methods import Batch, Mixed, Network
+from methods import Batch, Mixed, Mixer, Network
 from mixbench import materials
 from mixbench.criteria import CRITERIA
 from mixbench.execution import Execution
@@ -77,16 +77,10 @@ class Classify:
         self.content, self.official = content.fingerprint, content.official
         with streams.initialising():
             self.net = materials.network(run, execution)
-            self.mixer = materials.mixer_of(run, streams, execution, weights)
+            self.mixer = settled(materials.mixer_of(run, streams, execution, weights), run)
         self.trainable = self.net
-        if run.policy is not None:
-            self.mixer.requires_grad_(requires_grad=False)  # a search taught it: here it is only used
-        if any(parameter.requires_grad for parameter in self.mixer.parameters()):
-            raise ValueError(
-                f"the mixer '{run.method}' has parameters that learn, and no task trains them; freeze them"
-            )
         self._train = materials.train_set(run, streams, execution)
-        materials.check_batches(self.mixer, self._train, run.batch_size)
+        materials.check_batches(self.mixer, len(self._train), run.batch_size)
         materials.give_memory(self.mixer, run, self._train, execution, weights)
         self._test = materials.test_set(run, execution)
         self._criterion = CRITERIA[run.criterion]
@@ -120,6 +114,19 @@ class Classify:
     def weights(self) -> bytes:
         """The network's state."""
         return materials.as_bytes(self.net.state_dict())
+
+
+def settled(mixer: Mixer, run: Run) -> Mixer:
+    """The mixer of a run that trains a network: what a search taught it is only used.
+
+    Raises:
+        ValueError: there is more in it that learns, which nothing would train.
+    """
+    if run.policy is not None:
+        mixer.requires_grad_(requires_grad=False)
+    if any(parameter.requires_grad for parameter in mixer.parameters()):
+        raise ValueError(f"the mixer '{run.method}' has parameters that learn, and no task trains them; freeze them")
+    return mixer
 
 
 def scored(log_probabilities: Tensor, labels: Tensor) -> Evaluation:

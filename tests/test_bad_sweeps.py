@@ -208,6 +208,11 @@ DESCRIPTIONS = {
         "teacher: {method: simple, recipe: {a: 1}}",
         "teacher: recipe must be text, not {'a': 1}",
     ),
+    "link to a run of another task": (
+        TEACHER,
+        "teacher: {method: transformmix, set: {task: search}, teacher: {method: simple}}",
+        "softmax_cam: teacher: transformmix is asked for with task: search, but a teacher comes of task: classify",
+    ),
     "batch larger than the data": (
         "batch_size: 50",
         "batch_size: 101",

@@ -124,3 +124,10 @@ def test_teacher_stays_in_eval_mode_whatever_the_mixers_mode(training):
     mixer = Asking(SmallNetwork()).train(training)
     assert mixer.training is training
     assert not any(module.training for module in mixer.teacher.modules())
+
+
+def test_teacher_without_a_last_layer_of_its_own_is_refused_with_what_it_lacks():
+    with pytest.raises(
+        ValueError, match="the teacher, a Linear, lacks mean, std, fc, features, classify: give it what"
+    ):
+        Asking(torch.nn.Linear(2, 2))

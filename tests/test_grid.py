@@ -109,3 +109,22 @@ def test_only_keeps_all_else_of_the_sweep():
 def test_only_names_the_rows_that_there_are_if_one_is_unknown():
     with pytest.raises(ValueError, match="made_up has no row mixupp, x; its rows: simple, mixup"):
         a_sweep(a_cell(), a_cell("mixup", method="mixup")).only(["mixupp", "simple", "x"])
+
+
+def test_places_name_the_row_of_a_run_or_the_row_and_links_by_which_it_is_needed():
+    teacher, own = a_run(epochs=5), a_run()
+    search = a_run(method="transformmix", task="search", teacher=teacher)
+    mixing = a_run(method="transformmix", teacher=own, policy=search)
+    places = a_sweep(Cell("moved", "digits/tiny", (mixing,)), Cell("plain", "digits/tiny", (own,))).places()
+    assert places == {
+        mixing: "moved",
+        own: "plain",
+        search: "moved -> policy transformmix",
+        teacher: "moved -> policy transformmix -> teacher simple",
+    }
+
+
+def test_places_name_the_column_where_there_are_several():
+    there, here = a_run(epochs=5), a_run()
+    places = a_sweep(Cell("r", "digits/tiny", (here,)), Cell("r", "digits/tiny + short", (there,))).places()
+    assert places == {here: "r, digits/tiny", there: "r, digits/tiny + short"}

@@ -195,3 +195,10 @@ def test_batches_too_small_to_mix_are_refused_before_anything_is_trained(teacher
 
 def test_a_rest_of_one_image_which_is_left_out_is_no_batch(teacher):
     Search(changed(options={"k": 3}, batch_size=199), Streams(0), Execution(), lambda need: teacher)
+
+
+def test_teacher_whose_weights_are_no_numbers_any_more_is_named(teacher):
+    state = torch.load(io.BytesIO(teacher), weights_only=True)
+    state["fc.bias"][3] = torch.nan
+    with pytest.raises(ValueError, match=f"the teacher {TEACHER.folder} has weights that are NaN or infinite: its"):
+        materials.mixer_of(SEARCH, Streams(0), Execution(), lambda need: materials.as_bytes(state))
