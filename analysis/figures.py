@@ -26,7 +26,7 @@ CELL, GAP, LINE, MARGIN = 0.96, 0.04, 0.11, 0.1
 """Inches. A cell is 192 dots wide, a multiple of 8, 32 and 64: all pixels of an image are equally large."""
 SMALL, TEXT = 6.5, 8.0
 """Sizes of type, in points."""
-LETTER = 0.058
+LETTER = 0.064
 """Inches that a letter of `TEXT` is wide, about."""
 
 

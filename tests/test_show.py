@@ -12,7 +12,7 @@ from analysis import figures
 from analysis.figures import Block, Panel, Picture, Row
 from analysis.mixes import mix_by_policy, set_up
 from analysis.panels import SHARES, TEMPERATURES, coefficients, parts, temperatures
-from analysis.sources import Wanted, sources
+from analysis.sources import Wanted, checked_setting, sources
 from mixbench.data.read import class_names
 from mixbench.execution import Execution
 from mixbench.spec import Run
@@ -284,6 +284,24 @@ def test_show_takes_runs_that_differ_only_in_training_for_one(tmp_path, finish):
     (source,) = sources(Wanted(["mixup"], "digits/tiny", 0, []), Store(tmp_path, tell=print))
     assert source.finished in runs
     assert dict(source.run.options) == {"alpha": 0.2}
+
+
+def test_setting_of_an_own_folder_is_its_name_and_its_path(tmp_path):
+    setting = checked_setting("image_folder:pictures/flowers/tiny", data=tmp_path)
+    assert setting == ("image_folder:flowers/tiny", "pictures/flowers")
+    assert checked_setting("digits/tiny", data=tmp_path) == ("digits/tiny", "")
+
+
+def test_default_options_go_with_the_images_of_the_settings_other_runs(tmp_path, finish):
+    known = replace(SIMPLE, dataset="image_folder:flowers", content="c0ffee", image_size=32)
+    store = Store(tmp_path, tell=print)
+    wanted = Wanted(["mixup"], "image_folder:flowers/tiny", 0, [])
+    with pytest.raises(ValueError, match="no run of mixup on image_folder:flowers/tiny with seed 0 has finished"):
+        sources(wanted, store)  # nobody knows to which size its images are brought
+    finish(tmp_path, known)
+    (source,) = sources(wanted, store)
+    assert source.finished is None
+    assert (source.run.method, source.run.content, source.run.image_size) == ("mixup", "c0ffee", 32)
 
 
 def test_show_without_the_teachers_weights_says_which_run_lacks(mixbench, tmp_path, finish):
