@@ -89,7 +89,8 @@ def write(panel: Panel, path: Path) -> None:
     """
     check_suffix(path)
     drawn = io.BytesIO()
-    with mpl.rc_context({"font.size": TEXT, "svg.fonttype": "none"}):
+    # A class may be called "$5": no formula.
+    with mpl.rc_context({"text.parse_math": False, "svg.fonttype": "none"}):
         draw(panel).savefig(drawn, format=path.suffix.lower().removeprefix("."), dpi=DPI)
     files.write(path, drawn.getvalue())
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from analysis.figures import Array, Block, Panel, Picture, Row
-from analysis.mixes import Mix, PolicyMix, Scene, Shown, mix, mix_by_policy
+from analysis.mixes import TRIES, Mix, PolicyMix, Scene, Shown, mix, mix_by_policy
 from methods.masks import LearnedMask
 from methods.ops import draw_lam
 from methods.transformmix import PolicyMixer
@@ -36,7 +36,9 @@ def parts(scene: Scene) -> Panel:
         "class. Under a mask stands its mean, under a result what its label weighs."
     )
     if any(shown.policy_mixer is None for shown in scene.methods):
-        caption += " A method without a policy drew until all its images were in the mix."
+        caption += (
+            f" A method without a policy draws for itself, up to {TRIES} times, until all its images are in the mix."
+        )
     return _panel(scene, blocks, caption)
 
 
@@ -112,7 +114,8 @@ def _by_temperature(scene: Scene, shown: Shown, mixer: PolicyMixer, mask: Learne
     inputs = scene.inputs(shown)[number]
     lam, z = torch.full((shown.k,), 1 / shown.k), torch.randn((), generator=scene.generator(number))
     learned = float(mask.temperature.detach())
-    taus = sorted({*TEMPERATURES, learned}, reverse=True)
+    # What reads the same is not shown twice.
+    taus = sorted([*(tau for tau in TEMPERATURES if f"{tau:.2g}" != f"{learned:.2g}"), learned], reverse=True)
     mixes = []
     for tau in taus:
         with _temperature(mask, tau):

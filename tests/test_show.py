@@ -223,6 +223,19 @@ def test_show_draws_a_picture_and_says_of_which_runs(mixbench, trained, tmp_path
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_words_that_look_like_a_formula_are_written_as_they_are(tmp_path):
+    picture = Picture(np.zeros((8, 8), np.float32), "$\\frac$: 0.50")
+    figures.write(Panel((Block("", (Row("", (picture,)),)),), ()), tmp_path / "shown.svg")
+    assert "$\\frac$: 0.50" in (tmp_path / "shown.svg").read_text()
+
+
+def test_a_temperature_at_its_bound_is_shown_once(scene):
+    shown = scene("transformmix", count=1)
+    torch.nn.init.zeros_(shown.methods[0].mixer.policy.mask.tau)
+    (block,) = temperatures(shown).blocks
+    assert block.heads[1:] == ("τ = 1", "τ = 0.5", "τ = 0.2", "τ = 0.01\n(learned)")
+
+
 @pytest.mark.parametrize(("suffix", "begins"), [(".pdf", b"%PDF"), (".svg", b"<?xml"), (".PNG", b"\x89PNG")])
 def test_show_writes_what_the_suffix_says(tmp_path, suffix, begins):
     panel = Panel((Block("", (Row("", (Picture(np.zeros((8, 8), np.float32)),)),)),), ())
