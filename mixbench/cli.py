@@ -173,6 +173,48 @@ def why(run: str, results: Path) -> int:
     return DONE
 
 
+@cli.command()
+@click.option("--methods", metavar="METHOD,...", required=True, help="Whose mixes are shown.")
+@click.option("--setting", metavar="DATA/MODEL", required=True, help="Whose test images and runs are shown.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file: .png, .pdf or .svg."
+)
+@click.option(
+    "--figure",
+    type=click.Choice(["parts", "tau", "lam"]),
+    default="parts",
+    show_default=True,
+    help="How mixes are put together; one at several temperatures; one as lam grows.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the runs, and of the draws.")
+@click.option("--images", type=click.IntRange(1), help="Mixes shown.  [default: 8 with parts, else 1]")
+@click.option("--run", "runs", metavar="RUN", multiple=True, help="Show this run of its method, among several.")
+@data_option
+@results_option
+def show(methods: str, setting: str, out: Path, figure: str, images: int | None, data: Path, **which: Any) -> int:
+    """Draw what METHODs make of test images: inputs, CAMs, moved images, masks and results."""
+    from analysis import figures, sources
+    from mixbench.execution import Execution
+    from mixbench.store import Store
+
+    figures.check_suffix(out)
+    store = Store(which["results"], tell=lambda sentence: click.echo(sentence, err=True))
+    setting, folder = sources.checked_setting(setting, data=data)
+    wanted = sources.Wanted([name.strip() for name in methods.split(",")], setting, which["seed"], which["runs"])
+    found = sources.sources(wanted, store)
+    execution = Execution(data=str(data), folders={source.run.content: folder for source in found})
+
+    from analysis.mixes import set_up  # imports torch: what needs none has been found right by now
+    from analysis.panels import FIGURES
+
+    count = images or (8 if figure == "parts" else 1)
+    figures.write(FIGURES[figure](set_up(found, execution, store, count=count, seed=wanted.seed)), out)
+    for source in found:
+        click.echo(source.sentence)
+    click.echo(f"drawn: {out}")
+    return DONE
+
+
 def main() -> None:
     """Run the command line; turn what the user can mend into one sentence and an exit code."""
     from mixbench.files import DISK_ERRORS, DamagedError

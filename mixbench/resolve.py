@@ -82,8 +82,8 @@ def _request(said: SweepFile, row: Row, column: Column, seed: int) -> _Request:
     )
 
 
-LEARNED_BY: Mapping[str, str] = {"teacher": "classify", "policy": "search"}
-"""The task of the run that a link means: no other learns what the link is for."""
+LEARNED_BY: Mapping[str, tuple[str, ...]] = {"teacher": ("classify", "import"), "policy": ("search",)}
+"""The tasks of the run that a link means: no other gives what the link is for."""
 
 
 class _Resolver:
@@ -152,10 +152,10 @@ class _Resolver:
             _check_against(facts, run)
             run = _canonical(facts, run)
             for name, need in links.items():
-                if need.task != LEARNED_BY[name]:
+                if need.task not in LEARNED_BY[name]:
                     raise ValueError(
                         f"{name}: {need.method} is asked for with task: {need.task}, but a {name} comes of "
-                        f"task: {LEARNED_BY[name]}; give it a recipe that says so, like {name}: {{recipe: NAME}}"
+                        f"task: {' or '.join(LEARNED_BY[name])}; give it a recipe that says so, like {name}: {{recipe: NAME}}"
                     )
                 if self._known[need].channels != facts.channels:
                     raise ValueError(

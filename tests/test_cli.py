@@ -101,11 +101,11 @@ def test_run_never_says_done_for_other_data_than_the_results_are_from(mixbench, 
 def test_help_and_no_command_at_all_say_what_there_is(mixbench):
     said = mixbench("--help")
     assert (said.code, said.err) == (0, "")
-    assert all(f"\n  {command} " in said.out for command in ("list", "report", "run", "why"))
+    assert all(f"\n  {command} " in said.out for command in ("list", "report", "run", "show", "why"))
     assert mixbench() == said
 
 
-@pytest.mark.parametrize("command", ["list", "report", "run", "why"])
+@pytest.mark.parametrize("command", ["list", "report", "run", "show", "why"])
 def test_help_of_a_command_begins_with_how_to_call_it(command, mixbench):
     assert mixbench(command, "--help").out.startswith(f"Usage: mixbench {command} ")
 

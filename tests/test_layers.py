@@ -18,6 +18,8 @@ FLOORS = {"methods": {"methods"}, "mixbench": {"methods", "mixbench"}, "analysis
 METHODS_NEED = {"torch", "torchvision", "numpy", "scipy", "PIL", "numba"}
 
 MAY_IMPORT_TORCH = {
+    "analysis.mixes",
+    "analysis.panels",
     "mixbench.checking",
     "mixbench.criteria",
     "mixbench.data.resident",
@@ -148,6 +150,7 @@ def results(tmp_path, finish):
         "report SWEEP --results RESULTS",
         "report SWEEP --results RESULTS --format csv --metric best",
         "list",
+        "show --help",
         "why simple-digits-tiny-s0 --results RESULTS",
     ],
 )

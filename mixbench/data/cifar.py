@@ -40,6 +40,24 @@ def read_batch(path: Path, *, labels: str, classes: int) -> tuple[NDArray[np.uin
     return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), y
 
 
+def read_names(path: Path, *, key: str, classes: int) -> tuple[str, ...]:
+    """The names of the classes, by number.
+
+    Args:
+        path: the file that lies beside the images.
+        key: of the names: ``label_names`` or ``fine_label_names``.
+        classes: how many there must be.
+
+    Raises:
+        DataError: the file is damaged, or has other things under that key.
+    """
+    content = _load(path)
+    names = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(names, list) or len(names) != classes or any(type(name) is not str for name in names):
+        raise _damaged(path, f"has no {classes} names in '{key}'")
+    return tuple(names)
+
+
 class _Noted:
     """What a pickle names, calls or sets: only noted, so that no function of a library meets a stranger's arguments.
 

@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mixbench.data import DATASETS, Content, DataError, checked_size, data_files, folder, list_images, tiny_imagenet
-from mixbench.data.cifar import read_batch
+from mixbench.data.cifar import read_batch, read_names
 
 LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
 """Under which key a file has its labels."""
+
+NAMES = {
+    "cifar10": ("cifar-10-batches-py/batches.meta", "label_names"),
+    "cifar100": ("cifar-100-python/meta", "fine_label_names"),
+}
+"""Which file has the names of the classes, and under which key."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,22 @@ def read(dataset: str, *, root: Path, image_size: int | None) -> Pictures:
     if listing is not None:
         return _listed(listing, size)
     return _digits() if dataset == "digits" else _cifar(dataset, root)
+
+
+def class_names(dataset: str, *, root: Path) -> tuple[str, ...]:
+    """The names of a data set's classes: of their folders, or as CIFAR's files have them; numbers where there are none.
+
+    Raises:
+        DataError: a file or folder is missing or damaged; but a copy of CIFAR may do without the file of the names.
+    """
+    listing = list_images(dataset, root=root)
+    if listing is not None:
+        return listing.classes
+    classes = DATASETS[dataset].classes
+    name, key = NAMES.get(dataset, ("", ""))
+    if name and (root / name).exists():
+        return read_names(root / name, key=key, classes=classes)
+    return tuple(map(str, range(classes)))
 
 
 def fingerprint(pictures: Pictures) -> str:
