@@ -53,13 +53,13 @@ def rehearse(planned: Plan, facts: Mapping[Run, Facts], sweep: Path) -> None:
         ValueError: it cannot be built or cannot mix; one sentence that names the file, the row and what is wrong.
     """
     todo = set(planned.todo)
-    places = {run: place for run, place in planned.sweep.places().items() if run in todo}
+    askers = {run: place for run, place in planned.sweep.asked_by().items() if run in todo}
     distinct: dict[Hashable, Run] = {}
-    for run in places:  # rows come first: a search mostly has its options from the row that needs it
+    for run in askers:  # rows come first: a search mostly has its options from the row that needs it
         distinct.setdefault(_what_matters(run, facts), run)
     with torch.random.fork_rng(devices=[]):
         for run in distinct.values():
-            with _blaming(f"{sweep}: {places[run]}", run.method):
+            with _blaming(f"{sweep}: {askers[run]}", run.method):
                 _mix_once(run, facts)
 
 

@@ -202,7 +202,7 @@ def show(methods: str, setting: str, out: Path, figure: str, images: int | None,
     setting, folder = sources.checked_setting(setting, data=data)
     wanted = sources.Wanted([name.strip() for name in methods.split(",")], setting, which["seed"], which["runs"])
     found = sources.sources(wanted, store)
-    execution = Execution(data=str(data), folders={source.run.content: folder for source in found})
+    execution = Execution(data=str(data), places={source.run.content: folder for source in found})
 
     from analysis.mixes import set_up  # imports torch: what needs none has been found right by now
     from analysis.panels import FIGURES

@@ -130,8 +130,8 @@ class Sweep:
             raise ValueError(f"{self.name} has no row {', '.join(unknown)}; its rows: {', '.join(self.rows)}")
         return replace(self, cells=tuple(cell for cell in self.cells if cell.row in rows))
 
-    def places(self) -> dict[Run, str]:
-        """Where each run stands: its row, or the row that needs it and by which links, ``lr -> teacher simple``."""
+    def asked_by(self) -> dict[Run, str]:
+        """Who asks for each run: its row, or the row that needs it and by which links, ``lr -> teacher simple``."""
         several = len(self.columns) > 1
         found: dict[Run, str] = {}
         for cell in self.cells:

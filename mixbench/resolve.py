@@ -153,9 +153,10 @@ class _Resolver:
             run = _canonical(facts, run)
             for name, need in links.items():
                 if need.task not in LEARNED_BY[name]:
+                    comes_of = " or ".join(LEARNED_BY[name])
                     raise ValueError(
                         f"{name}: {need.method} is asked for with task: {need.task}, but a {name} comes of "
-                        f"task: {' or '.join(LEARNED_BY[name])}; give it a recipe that says so, like {name}: {{recipe: NAME}}"
+                        f"task: {comes_of}; give it a recipe that says so, like {name}: {{recipe: NAME}}"
                     )
                 if self._known[need].channels != facts.channels:
                     raise ValueError(

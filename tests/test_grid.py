@@ -111,12 +111,12 @@ def test_only_names_the_rows_that_there_are_if_one_is_unknown():
         a_sweep(a_cell(), a_cell("mixup", method="mixup")).only(["mixupp", "simple", "x"])
 
 
-def test_places_name_the_row_of_a_run_or_the_row_and_links_by_which_it_is_needed():
+def test_sweep_names_the_row_of_a_run_or_the_row_and_links_by_which_it_is_needed():
     teacher, own = a_run(epochs=5), a_run()
     search = a_run(method="transformmix", task="search", teacher=teacher)
     mixing = a_run(method="transformmix", teacher=own, policy=search)
-    places = a_sweep(Cell("moved", "digits/tiny", (mixing,)), Cell("plain", "digits/tiny", (own,))).places()
-    assert places == {
+    askers = a_sweep(Cell("moved", "digits/tiny", (mixing,)), Cell("plain", "digits/tiny", (own,))).asked_by()
+    assert askers == {
         mixing: "moved",
         own: "plain",
         search: "moved -> policy transformmix",
@@ -124,7 +124,7 @@ def test_places_name_the_row_of_a_run_or_the_row_and_links_by_which_it_is_needed
     }
 
 
-def test_places_name_the_column_where_there_are_several():
+def test_sweep_names_the_column_where_there_are_several():
     there, here = a_run(epochs=5), a_run()
-    places = a_sweep(Cell("r", "digits/tiny", (here,)), Cell("r", "digits/tiny + short", (there,))).places()
-    assert places == {here: "r, digits/tiny", there: "r, digits/tiny + short"}
+    askers = a_sweep(Cell("r", "digits/tiny", (here,)), Cell("r", "digits/tiny + short", (there,))).asked_by()
+    assert askers == {here: "r, digits/tiny", there: "r, digits/tiny + short"}
