@@ -26,7 +26,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from machine import heading
+from machine import as_a_worker, heading
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -232,4 +232,5 @@ def network(model: str, precision: str) -> nn.Module:
 
 
 if __name__ == "__main__":
+    as_a_worker()
     main()

@@ -1,10 +1,19 @@
-"""Says where a figure was measured."""
+"""Where a figure is measured, and how that is said."""
 
 from __future__ import annotations
 
 import datetime as dt
+import os
+import sys
 
 from mixbench import provenance
+from mixbench.process import KEEPING_MEMORY
+
+
+def as_a_worker() -> None:
+    """Start this script again in the environment that workers have, unless it is in it."""
+    if not KEEPING_MEMORY.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEPING_MEMORY})  # noqa: S606
 
 
 def heading(title: str, how: str) -> str:

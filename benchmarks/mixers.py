@@ -17,7 +17,7 @@ from typing import cast
 
 import torch
 from loop import BATCH, load, our_loop
-from machine import heading
+from machine import as_a_worker, heading
 
 import methods
 from methods import Batch, Mixer
@@ -87,4 +87,5 @@ def cpu_ms(call: Callable[[], object], calls: int) -> float:
 
 
 if __name__ == "__main__":
+    as_a_worker()
     main()

@@ -15,7 +15,7 @@ from functools import partial
 from typing import cast
 
 import torch
-from machine import heading
+from machine import as_a_worker, heading
 
 from methods import Batch, Network
 from methods.policy import MixingModule
@@ -127,4 +127,5 @@ def ratios(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 if __name__ == "__main__":
+    as_a_worker()
     main()

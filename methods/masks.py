@@ -53,7 +53,7 @@ class LearnedMask(nn.Module):
         out = planes(maps, lam[:, :-1])
         with computing_in(precision, maps):
             for layer in self.layers:
-                # On the CPU, float32 is quicker in place and bfloat16 is not, by half of this step each.
+                # On the CPU, float32 is quicker in place and bfloat16 is not, by a fifth of this network each.
                 out = F.relu(layer(out), inplace=precision == torch.float32)
             out = self.out(out)
         masks: Tensor = (out.float() / self.temperature).softmax(1)

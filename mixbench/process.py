@@ -8,10 +8,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import IO, Any, cast
 
 SAVE_SECONDS = 60.0
 """How long a run that is to stop may take to save before it is killed."""
+
+KEEPING_MEMORY: Mapping[str, str] = MappingProxyType(
+    {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+)
+"""An environment in which glibc hands freed memory out again, instead of giving it back and having it cleared anew.
+
+On the CPU that is a tenth of a small network's step, and half of mixing with a map that is kept.
+"""
 
 
 class WorkerProcess:
@@ -28,7 +37,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, **environment},
+            env={**KEEPING_MEMORY, **os.environ, **environment},
             start_new_session=True,
         )
         self._jobs = cast("IO[bytes]", self._process.stdin)
