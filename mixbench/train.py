@@ -20,12 +20,15 @@ from mixbench.spec import Run
 from mixbench.streams import Streams
 from mixbench.tasks import Classify, Evaluation, Task
 
+BESIDE = ("epoch", "train_loss")
+"""What an entry of a curve holds beside metrics."""
+
 TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType(
     {"classify": Classify, "search": Search}
 )
 
-Progress = Callable[[int, int], None]
-"""Told after every step: steps done, and steps in all."""
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Told after every step: steps done, steps in all, and the metrics of the last evaluated epoch, if any."""
 
 
 class DivergedError(ArithmeticError):
@@ -39,6 +42,7 @@ class Trained:
     Attributes:
         evaluation: of the last epoch.
         curve: epoch, training loss and, where it was evaluated, metrics; one entry an epoch.
+        notes: what the task says beside that, see `mixbench.tasks.Task.notes`.
         weights: what was learned, for runs that need this one.
         content, official: fingerprint of the data, and whether they are the official release.
         made_by: commit, device and execution; several values of each where a run was resumed under others.
@@ -46,6 +50,7 @@ class Trained:
 
     evaluation: Evaluation
     curve: list[dict[str, float]]
+    notes: Mapping[str, Any]
     weights: bytes
     content: str
     official: bool
@@ -66,25 +71,44 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     attempt.begin(task.content)
     step = Step(run, task)
     state = State.restored(attempt, task, step, streams, execution)
+    if task.from_start and not state.curve:
+        attempt.log(**state.open(evaluated(task, "before the first step").metrics))
     evaluation: Evaluation | None = None
+    warned = False
     for epoch in range(state.epoch, run.epochs):
         task.trainable.train()
+        known = state.metrics()
         for _ in steps(run, epoch, task, step, state):
-            progress(epoch * task.steps + state.step, run.epochs * task.steps)
+            progress(epoch * task.steps + state.step, run.epochs * task.steps, known)
             if attempt.due(epoch_over=False):
                 attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
         losses = state.read_losses()
-        evaluation = evaluated(task, epoch) if execution.evaluates(epoch, run.epochs) else None
+        evaluation = evaluated(task, _after(epoch)) if execution.evaluates(epoch, run.epochs) else None
         attempt.log(**state.close_epoch(losses, evaluation.metrics if evaluation else {}))
+        if evaluation and not warned and epoch + 1 < run.epochs:
+            warned = warn(attempt, task.notes(state.curve))
         if attempt.due(epoch_over=True):
             attempt.save((epoch + 1) * task.steps, state.encoded(task, step, streams))
-    evaluation = evaluation or evaluated(task, run.epochs - 1)
+    evaluation = evaluation or evaluated(task, _after(run.epochs - 1))
+    notes = task.notes(state.curve)
+    warn(attempt, notes)
     made_by = merged(state.makers)
-    return Trained(evaluation, state.curve, task.weights(), task.content, task.official, made_by)
+    return Trained(evaluation, state.curve, notes, task.weights(), task.content, task.official, made_by)
 
 
-def evaluated(task: Task, epoch: int) -> Evaluation:
-    """The evaluation after an epoch, counted from 0.
+def warn(attempt: Attempt, notes: Mapping[str, Any]) -> bool:
+    """Tell the user the warning among a task's notes; whether there is one."""
+    if "warning" in notes:
+        attempt.tell(f"{attempt.folder.name}: {notes['warning']}")
+    return "warning" in notes
+
+
+def _after(epoch: int) -> str:
+    return f"with the last step of epoch {epoch + 1}"
+
+
+def evaluated(task: Task, when: str) -> Evaluation:
+    """The evaluation of a task as it stands.
 
     Raises:
         DivergedError: a metric is not finite: the last update, which no training loss follows, went wrong.
@@ -92,7 +116,7 @@ def evaluated(task: Task, epoch: int) -> Evaluation:
     evaluation = task.evaluate()
     for name, value in evaluation.metrics.items():
         if not math.isfinite(value):
-            raise DivergedError(f"the {name} became {value} with the last step of epoch {epoch + 1}")
+            raise DivergedError(f"the {name} became {value} {when}")
     return evaluation
 
 
@@ -214,6 +238,16 @@ class State:
         if bad is not None:
             raise DivergedError(f"the loss became {losses[bad - 1]} in epoch {self.epoch + 1}, step {bad}")
         return losses
+
+    def open(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Nothing was learned yet: epoch 0 of the curve."""
+        self.curve.append({"epoch": 0, **metrics})
+        return self.curve[-1]
+
+    def metrics(self) -> dict[str, float]:
+        """Those of the last evaluated epoch; none where there is no such epoch yet."""
+        entries = ({name: entry[name] for name in entry if name not in BESIDE} for entry in reversed(self.curve))
+        return next(filter(None, entries), {})
 
     def close_epoch(self, losses: Sequence[float], metrics: Mapping[str, float]) -> dict[str, float]:
         """The epoch is over: its entry of the curve."""
