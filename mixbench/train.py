@@ -195,7 +195,7 @@ class State:
         epoch: finished epochs.
         step: finished steps of the running epoch.
         losses: (steps of an epoch,) on the device; filled as they come, read once the epoch is over.
-        curve: what each finished epoch gave.
+        curve: what each finished epoch gave; before them, an epoch 0 where the task is evaluated from the start.
         makers: who computed it, see `maker`, in order.
     """
 
