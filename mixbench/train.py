@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixbench import provenance
 from mixbench.attempts import Attempt
 from mixbench.execution import Execution
+from mixbench.makers import maker, merged
 from mixbench.materials import Weights, as_bytes, from_bytes
 from mixbench.search import Search
 from mixbench.spec import Run
@@ -72,7 +72,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     step = Step(run, task)
     state = State.restored(attempt, task, step, streams, execution)
     if task.from_start and not state.curve:
-        attempt.log(**state.open(evaluated(task, "before the first step").metrics))
+        attempt.log(**state.open(evaluated(task, 0).metrics))
     evaluation: Evaluation | None = None
     warned = False
     for epoch in range(state.epoch, run.epochs):
@@ -83,13 +83,13 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
             if attempt.due(epoch_over=False):
                 attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
         losses = state.read_losses()
-        evaluation = evaluated(task, _after(epoch)) if execution.evaluates(epoch, run.epochs) else None
+        evaluation = evaluated(task, epoch + 1) if execution.evaluates(epoch, run.epochs) else None
         attempt.log(**state.close_epoch(losses, evaluation.metrics if evaluation else {}))
         if evaluation and not warned and epoch + 1 < run.epochs:
             warned = warn(attempt, task.notes(state.curve))
         if attempt.due(epoch_over=True):
             attempt.save((epoch + 1) * task.steps, state.encoded(task, step, streams))
-    evaluation = evaluation or evaluated(task, _after(run.epochs - 1))
+    evaluation = evaluation or evaluated(task, run.epochs)
     notes = task.notes(state.curve)
     warn(attempt, notes)
     made_by = merged(state.makers)
@@ -103,12 +103,8 @@ def warn(attempt: Attempt, notes: Mapping[str, Any]) -> bool:
     return "warning" in notes
 
 
-def _after(epoch: int) -> str:
-    return f"with the last step of epoch {epoch + 1}"
-
-
-def evaluated(task: Task, when: str) -> Evaluation:
-    """The evaluation of a task as it stands.
+def evaluated(task: Task, epochs: int) -> Evaluation:
+    """The evaluation after so many epochs.
 
     Raises:
         DivergedError: a metric is not finite: the last update, which no training loss follows, went wrong.
@@ -116,27 +112,8 @@ def evaluated(task: Task, when: str) -> Evaluation:
     evaluation = task.evaluate()
     for name, value in evaluation.metrics.items():
         if not math.isfinite(value):
-            raise DivergedError(f"the {name} became {value} {when}")
+            raise DivergedError(f"the {name} became {value} with the last step of epoch {epochs}")
     return evaluation
-
-
-def maker(execution: Execution) -> dict[str, Any]:
-    """Who computes now: the code's commit, the device by its name, and the execution."""
-    on_gpu = execution.device.startswith("cuda")
-    device = torch.cuda.get_device_name() if on_gpu else provenance.processor()
-    return {"commit": provenance.commit(), "device": device, "execution": execution.bits()}
-
-
-def merged(makers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All who computed a run as one: where they differ, their values in order, ``"2, 1"``."""
-
-    def joined(values: Sequence[Any]) -> Any:
-        different = list(dict.fromkeys(values))
-        return different[0] if len(different) == 1 else ", ".join(map(str, different))
-
-    executions = [one["execution"] for one in makers]
-    execution = {name: joined([one[name] for one in executions]) for name in executions[0]}
-    return {name: joined([one[name] for one in makers]) for name in ("commit", "device")} | {"execution": execution}
 
 
 def steps(run: Run, epoch: int, task: Task, step: Step, state: State) -> Iterator[None]:
@@ -196,7 +173,7 @@ class State:
         step: finished steps of the running epoch.
         losses: (steps of an epoch,) on the device; filled as they come, read once the epoch is over.
         curve: what each finished epoch gave; before them, an epoch 0 where the task is evaluated from the start.
-        makers: who computed it, see `maker`, in order.
+        makers: who computed it, see `mixbench.makers.maker`, in order.
     """
 
     losses: Tensor

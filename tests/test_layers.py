@@ -21,6 +21,7 @@ MAY_IMPORT_TORCH = {
     "mixbench.checking",
     "mixbench.criteria",
     "mixbench.data.resident",
+    "mixbench.makers",
     "mixbench.materials",
     "mixbench.search",
     "mixbench.streams",
