@@ -28,7 +28,20 @@ VERDICTS: Mapping[str, str] = {
 
 def footnotes(grid: Grid) -> list[str]:
     """All sentences of a grid, the most important first."""
-    parts = (_unlike, _data, _left_out, _problems, _code, _mixers, _imports, _executions, _gaps, _paper, _verdicts)
+    parts = (
+        _unlike,
+        _data,
+        _left_out,
+        _problems,
+        _warnings,
+        _code,
+        _mixers,
+        _imports,
+        _executions,
+        _gaps,
+        _paper,
+        _verdicts,
+    )
     return [note for part in parts for note in part(grid)]
 
 
@@ -94,6 +107,21 @@ def _problems(grid: Grid) -> Iterator[str]:
         if affected:  # a changed default makes a whole cell stale in the same words: the first run speaks for all
             others = f" (likewise for {len(affected) - 1} more of this cell's runs)" if len(affected) > 1 else ""
             yield f"{problems[affected[0]]}{others}"
+
+
+def _warnings(grid: Grid) -> Iterator[str]:
+    """Cells made by, or with the help of, runs in which something went wrong."""
+    entries = list(grid.entries.values())
+    among = [_leaf(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
+    for made, warning in grid.gathered.warnings.items():
+        chosen = [
+            _leaf(grid, entry, f"seed {one.run.seed}")
+            for entry in entries
+            for one in entry.readings
+            if made in (one.run, *one.run.needs())
+        ]
+        if chosen:  # else what it helped to make is not in the table
+            yield f"{shortest(chosen, among)}: {made.folder}: {warning}"
 
 
 def _code(grid: Grid) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -41,6 +42,7 @@ class Gathered:
         unfinished: those that ``mixbench run`` would make, a damaged result's among them.
         failed: those of them that failed, which it tries again only when asked to.
         problems: why a result is damaged, or cannot be used; a sentence by run.
+        warnings: what went wrong in making it, or what it needs; a sentence by the run in which it did.
         asked: how many different runs there should be.
     """
 
@@ -48,6 +50,7 @@ class Gathered:
     unfinished: tuple[Run, ...]
     failed: tuple[Run, ...]
     problems: Mapping[Run, str]
+    warnings: Mapping[Run, str]
     asked: int
 
 
@@ -87,7 +90,19 @@ def gather(sweep: Sweep, store: Store, metric: str) -> Gathered:
         except (StaleResultError, _UnusableError) as error:
             problems[run] = str(error)
     failed = tuple(run for run in unfinished if (store.ending(run) or {}).get("state") == "failed")
-    return Gathered(readings, tuple(unfinished), failed, problems, len(runs))
+    warnings = _warnings(readings, store)
+    return Gathered(readings, tuple(unfinished), failed, problems, warnings, len(runs))
+
+
+def _warnings(readings: Iterable[Run], store: Store) -> dict[Run, str]:
+    """What the results of these runs, and of those that they need, warn of."""
+    found = {}
+    for run in dict.fromkeys(one for reading in readings for one in (reading, *reading.needs())):
+        with contextlib.suppress(DamagedError):  # of a needed run: `mixbench run` tells, and makes it again
+            result = store.recorded(run)
+            if result is not None and "warning" in result.notes:
+                found[run] = result.notes["warning"]
+    return found
 
 
 def _values(run: Run, result: Result, store: Store, metric: str, names: Sequence[str]) -> dict[str, float]:
@@ -98,6 +113,7 @@ def _values(run: Run, result: Result, store: Store, metric: str, names: Sequence
         rows = store.curve(run)
     except DamagedError as error:
         raise _UnusableError(f"{error}; {redo}") from error
+    rows = [row for row in rows if row["epoch"] > 0]  # what nobody trained is no value of a run
     curves = {name: {int(row["epoch"]): row[name] for row in rows if name in row} for name in names}
     last = set(range(max(1, run.epochs - ALWAYS_EVALUATED + 1), run.epochs + 1))
     # Those epochs are always evaluated: a curve without them is not the whole curve, whatever is asked of it.

@@ -44,9 +44,9 @@ class CamMixer(TeacherMixer):
         return full_size(raw, *batch.x.shape[2:])
 
     def notes(self) -> Mapping[str, float | str]:
-        """How many maps it needed, how many of them cost no pass of the teacher, and where they are kept."""
+        """How many maps it needed, for how many of them the teacher was not asked, and where they are kept."""
         place = {} if self.views is None else {"maps_kept_on": self.views.place}
-        return {"maps": self._asked, "teacher_passes_saved": self._asked - self._shown} | place
+        return {"maps": self._asked, "maps_saved": self._asked - self._shown} | place
 
     def _look(self, batch: Batch, places: Tensor | slice) -> Tensor:
         if isinstance(places, Tensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class PolicyMixer(CamMixer):
         *,
         alpha: float,
         mix_prob: float,
-        cam_class: str,
+        cam_class: Literal["label", "prediction"],
     ) -> None:
         super().__init__(teacher, cam_class=cam_class)
         self.alpha = check_alpha(alpha)
@@ -108,7 +108,7 @@ class TransformMix(PolicyMixer):
         k: int = 2,
         alpha: float = 1.0,
         mix_prob: float = 1.0,
-        cam_class: str = "label",
+        cam_class: Literal["label", "prediction"] = "label",
         mask_layers: int = 3,
         mask_channels: int = 32,
         mask_kernel: int = 3,

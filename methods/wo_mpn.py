@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from methods.base import Network, register
 from methods.policy import SMALLEST, Form
@@ -41,7 +41,7 @@ class WithoutMPN(PolicyMixer):
         k: int = 2,
         alpha: float = 1.0,
         mix_prob: float = 1.0,
-        cam_class: str = "label",
+        cam_class: Literal["label", "prediction"] = "label",
     ) -> None:
         form = Form(k=k, size=max(SMALLEST, image_size), mask="none")
         super().__init__(teacher, policy, form, alpha=alpha, mix_prob=mix_prob, cam_class=cam_class)

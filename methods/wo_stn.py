@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from methods.base import Network, register
 from methods.ops import check_choice
@@ -43,11 +43,11 @@ class WithoutSTN(PolicyMixer):
         policy: Mapping[str, Any] | None,
         image_size: int,
         *,
-        mask: str = "learned",
+        mask: Literal["learned", "softmax_cam"] = "learned",
         k: int = 2,
         alpha: float = 1.0,
         mix_prob: float = 1.0,
-        cam_class: str = "label",
+        cam_class: Literal["label", "prediction"] = "label",
         mask_layers: int = 3,
         mask_channels: int = 32,
         mask_kernel: int = 3,

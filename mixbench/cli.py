@@ -56,16 +56,19 @@ def cli(context: click.Context) -> None:
     help="Where to keep a teacher's maps of views.",
 )
 @click.option("--retry-failed", is_flag=True, help="Try failed runs again too.")
+@click.option("--no-search", is_flag=True, help="Refuse to search for a policy that is not there.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what goes wrong.")
 @data_option
 @results_option
-def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet: bool, **how: Any) -> int:
+def run(
+    sweep: Path, only: str | None, retry_failed: bool, no_search: bool, dry_run: bool, quiet: bool, **how: Any
+) -> int:
     """Have done what a SWEEP still lacks.
 
     As often as you like: what is done is never done twice, what was stopped goes on where it was.
     """
-    from mixbench.launch import launch, plan, prepare
+    from mixbench.launch import check_searched, launch, plan, prepare
     from mixbench.recipes import blaming
     from mixbench.store import Store
 
@@ -76,6 +79,8 @@ def run(sweep: Path, only: str | None, retry_failed: bool, dry_run: bool, quiet:
     watcher = _watcher(quiet=True)
     store = Store(how["results"], tell=watcher.told)
     planned = plan(grid, store, retry_failed=retry_failed)
+    if no_search:
+        check_searched(planned, command=_command_for(sweep, how["data"], how["results"]))
     if not quiet or dry_run:
         click.echo(planned.sentence())
     for sentence in planned.outdated(store):

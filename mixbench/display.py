@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mixbench.pool import Standing
 from mixbench.spec import Run
 
 BAD = ("failed", "lost", "blocked")
+
+SHOWN: Mapping[str, str] = MappingProxyType({"top1": ".1f", "excess": ".2f", "tau": ".2f"})
+"""The metrics that tell how a run goes, where it has them, and their formats."""
 
 LINE_SECONDS = 60.0
 """Between two lines of one run, where output is no terminal."""
@@ -31,8 +37,8 @@ class Quiet:
     def started(self, run: Run) -> None:
         """A run began."""
 
-    def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
-        """A run has done so many steps."""
+    def moved(self, run: Run, at: Standing) -> None:
+        """A run goes on."""
 
     def ended(self, run: Run, state: str, text: str) -> None:
         """A run ended."""
@@ -53,21 +59,19 @@ class Lines(Quiet):
         self._total = total
         self._ended = 0
         self._begun = time.monotonic()
-        self._rates: dict[Run, float] = {}
+        self._standings: dict[Run, Standing] = {}
         self._said: dict[Run, float] = {}
 
     def started(self, run: Run) -> None:
         """Start the clock of its lines."""
         self._said[run] = time.monotonic()
 
-    def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
-        """Keep the rate for the line that ends the run; once in a while, a line of its own for a long run."""
-        if images_per_second is not None:
-            self._rates[run] = images_per_second
+    def moved(self, run: Run, at: Standing) -> None:
+        """Keep it for the line that ends the run; once in a while, a line of its own for a long run."""
+        self._standings[run] = at
         if time.monotonic() - self._said.get(run, 0) > LINE_SECONDS:
             self._said[run] = time.monotonic()
-            rate = f", {images_per_second:,.0f} images/s" if images_per_second else ""
-            self.console.print(f"{run.folder} at {100 * steps / of:.0f} %{rate}")
+            self.console.print(", ".join([f"{run.folder} at {100 * at.steps / at.of:.0f} %", *figures(at)]))
 
     def ended(self, run: Run, state: str, text: str) -> None:
         """A run ended, or is waited for."""
@@ -78,13 +82,14 @@ class Lines(Quiet):
             self.console.print(f"{run.folder} stopped {text}")
             return
         self._ended += 1
-        rate = f", {self._rates[run]:,.0f} images/s" if run in self._rates else ""
         why = f": {text}" if text else ""
-        self.console.print(f"[{self._ended}/{self._total}] {run.folder} {state}{why}{rate}{self._left()}")
+        what = f"[{self._ended}/{self._total}] {run.folder} {state}{why}"
+        said = figures(self._standings[run]) if run in self._standings else []
+        self.console.print(", ".join([what, *said, *self._left()]))
 
-    def _left(self) -> str:
+    def _left(self) -> list[str]:
         seconds = (time.monotonic() - self._begun) / self._ended * (self._total - self._ended)
-        return f", about {duration(seconds)} left" if self._ended < self._total else ""
+        return [f"about {duration(seconds)} left"] if self._ended < self._total else []
 
 
 class Live(Lines):
@@ -96,11 +101,11 @@ class Live(Lines):
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
         )
         self._progress = Progress(*columns, console=self.console, transient=True)
-        self._all = self._progress.add_task("all runs", total=total, rate="")
+        self._all = self._progress.add_task("all runs", total=total, figures="")
         self._bars: dict[Run, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -112,14 +117,12 @@ class Live(Lines):
 
     def started(self, run: Run) -> None:
         """Give the run a bar."""
-        self._bars[run] = self._progress.add_task(run.folder, total=None, rate="")
+        self._bars[run] = self._progress.add_task(run.folder, total=None, figures="")
 
-    def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
+    def moved(self, run: Run, at: Standing) -> None:
         """Move its bar."""
-        if images_per_second is not None:
-            self._rates[run] = images_per_second
-        rate = f"{images_per_second:,.0f} images/s" if images_per_second else ""
-        self._progress.update(self._bars[run], completed=steps, total=of, rate=rate)
+        self._standings[run] = at
+        self._progress.update(self._bars[run], completed=at.steps, total=at.of, figures=", ".join(figures(at)))
 
     def ended(self, run: Run, state: str, text: str) -> None:
         """Replace its bar by a line."""
@@ -128,8 +131,14 @@ class Live(Lines):
         super().ended(run, state, text)
         self._progress.update(self._all, completed=self._ended)
 
-    def _left(self) -> str:
-        return ""  # the bar of the whole shows it
+    def _left(self) -> list[str]:
+        return []  # the bar of the whole shows it
+
+
+def figures(at: Standing) -> list[str]:
+    """``["excess 2.31", "tau 0.72", "5,400 images/s"]``: what is known of a run at work."""
+    known = [f"{name} {at.metrics[name]:{form}}" for name, form in SHOWN.items() if name in at.metrics]
+    return known + ([f"{at.images_per_second:,.0f} images/s"] if at.images_per_second else [])
 
 
 def duration(seconds: float) -> str:

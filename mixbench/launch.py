@@ -115,6 +115,18 @@ def prepare(planned: Plan, store: Store, execution: Execution) -> dict[Run, Fact
     return facts
 
 
+def check_searched(planned: Plan, command: str) -> None:
+    """Refuse a plan that has something to search.
+
+    Raises:
+        ValueError: names a run, the search that it lacks, and the ``command`` that would make it.
+    """
+    search = next((run for run in planned.todo if run.task == "search"), None)
+    if search is not None:
+        asking = next((run.folder for run in planned.todo if search in run.needs()), planned.sweep.name)
+        raise ValueError(f"--no-search: {asking} needs the search {search.folder}, which is not done; do: {command}")
+
+
 def check_writable(results: Path) -> None:
     """Refuse a results folder in which nothing can be made, before anything starts."""
     try:

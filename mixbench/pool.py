@@ -18,14 +18,30 @@ from mixbench.store import Store
 POLL_SECONDS = 0.5
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a run at work stands.
+
+    Attributes:
+        steps, of: steps done, and steps in all.
+        metrics: of the last evaluated epoch; none before.
+        images_per_second: None before it can be told.
+    """
+
+    steps: int
+    of: int
+    metrics: Mapping[str, float]
+    images_per_second: float | None
+
+
 class Watcher(Protocol):
     """Is shown what happens."""
 
     def started(self, run: Run) -> None:
         """A run began."""
 
-    def moved(self, run: Run, steps: int, of: int, images_per_second: float | None) -> None:
-        """A run has done so many steps."""
+    def moved(self, run: Run, at: Standing) -> None:
+        """A run goes on."""
 
     def ended(self, run: Run, state: str, text: str) -> None:
         """A run ended: done, elsewhere, stopped, failed, lost, blocked; ``text`` says why."""
@@ -152,7 +168,8 @@ class Pool:
         elif event["event"] == "started":
             self._watcher.started(slot.run)
         elif event["event"] == "progress":
-            self._watcher.moved(slot.run, event["steps"], event["of"], event.get("images_per_second"))
+            rate = event.get("images_per_second")
+            self._watcher.moved(slot.run, Standing(event["steps"], event["of"], event["metrics"], rate))
         else:
             run, slot.run = slot.run, None
             self._disk_full |= event.get("disk", False)

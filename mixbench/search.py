@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from methods import Batch, Mixer, Network
+from methods.diagnosis import Diagnosable, diagnosis, watched
 from mixbench import materials
 from mixbench.criteria import excess
 from mixbench.execution import Execution
 from mixbench.materials import Weights
 from mixbench.spec import Run
 from mixbench.streams import Streams
-from mixbench.tasks import TEST_BATCH, Evaluation
+from mixbench.tasks import TEST_BATCH, Curve, Evaluation
+
+# Set between good and bad searches, on digits and on CIFAR-10 with ResNet-8. The good ones (k 2 and 3, lr 0.0005 to
+# 0.005) ended with 0.47 to 1 in the frame, masks at 0.83 to 0.99 and 22 to 63 % less excess than at the start. Too high
+# a rate left 0 to 0.29, 0 to 0.33 and a higher excess; too few steps -0.65 to 0.74, and 1 to 8 % less.
+LEAST_IN_FRAME = 0.1
+LEAST_MASK_LAM = 0.5
+LEAST_FALL = 0.1
 
 
 class Policy(Protocol):
@@ -38,6 +47,8 @@ class Search:
     gradient, and a loss that says how far there is to go.
     """
 
+    from_start = True  # the excess of a module that has learned nothing is what the search's own is judged by
+
     def __init__(self, run: Run, streams: Streams, execution: Execution, weights: Weights) -> None:
         content = materials.load(run, execution)[1]
         self.content, self.official = content.fingerprint, content.official
@@ -49,12 +60,12 @@ class Search:
         materials.give_memory(self.mixer, run, self._train, execution, weights)
         self._test = materials.test_set(run, execution)
         self._streams = streams
-        self._batch_size = run.batch_size
+        self._run = run
         self.steps = self._train.steps(run.batch_size)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """The batches of an epoch, as `mixbench.tasks.Classify` has them."""
-        return self._train.epoch(self._streams, epoch, self._batch_size, skip=skip)
+        return self._train.epoch(self._streams, epoch, self._run.batch_size, skip=skip)
 
     def prepare(self, batch: Batch) -> Batch:
         """The batch itself: the gradient goes through the mixing, which so belongs to the loss."""
@@ -67,23 +78,65 @@ class Search:
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
-        """``excess`` on mixed test images, always under the same draws, and ``tau`` where the policy has one."""
-        drawing, self.mixer.generator = self.mixer.generator, self._streams.generator("search")
+        """On mixed test images, always under the same draws: ``excess``, and the policy's ``tau`` and diagnosis."""
         losses, images = [], 0
-        try:
+        with self._drawing_alike(), watched(self.trainable) as seen:
             for batch in self._test.test_batches(TEST_BATCH):
                 if len(batch.x) >= self.mixer.least:  # a rest that the mixer could not mix with itself is left out
                     losses.append(self.loss(batch) * len(batch.x))
                     images += len(batch.x)
-        finally:
-            self.mixer.generator = drawing
         metrics = {"excess": float(torch.stack(losses).sum()) / images}
         tau = cast("Policy", self.trainable).tau
-        return Evaluation(metrics | ({} if tau is None else {"tau": float(tau)}), {})
+        metrics |= {} if tau is None else {"tau": float(tau)}
+        return Evaluation(metrics | diagnosis(self.trainable, seen), {})
+
+    @contextlib.contextmanager
+    def _drawing_alike(self) -> Iterator[None]:
+        """Inside, the mixer draws what it drew the last time; afterwards it goes on where it was."""
+        drawing, self.mixer.generator = self.mixer.generator, self._streams.generator("search")
+        try:
+            yield
+        finally:
+            self.mixer.generator = drawing
 
     def weights(self) -> bytes:
         """The policy, as a run with a ``policy`` link is given it."""
         return materials.as_bytes(cast("Policy", self.trainable).saved())
+
+    def notes(self, curve: Curve) -> Mapping[str, Any]:
+        """Whom the policy learned from, what it is made for, what it began with; the warning if it has collapsed."""
+        notes = dict[str, Any](self.mixer.notes()) | ({"teacher": self._run.teacher.id} if self._run.teacher else {})
+        if isinstance(self.trainable, Diagnosable):
+            notes |= {"k": self.trainable.form.k, "resolution": self.trainable.form.size}
+        notes["excess_at_start"] = curve[0]["excess"]
+        found = collapse(curve, self._run)
+        return notes | ({"warning": found} if found else {})
+
+
+def collapse(curve: Curve, run: Run) -> str:
+    """Whether a search has gone wrong, with the numbers that show it, and what to do; "" where nothing shows.
+
+    Masks and excess may need most of a short search, so they are judged once it is over; but an image that is out of
+    the frame does not come back.
+    """
+    start, now = curve[0], curve[-1]
+    over = now["epoch"] == run.epochs
+    signs = []
+    if now.get("in_frame", 1.0) < LEAST_IN_FRAME:
+        signs.append(f"an image is out of the frame (in_frame {now['in_frame']:.2f})")
+    if over and now.get("mask_lam", 1.0) < LEAST_MASK_LAM:
+        signs.append(f"the masks do not follow lam (mask_lam {now['mask_lam']:.2f})")
+    if over and now["excess"] > (1 - LEAST_FALL) * start["excess"]:
+        signs.append("the excess has not fallen")
+    if not signs:
+        return ""
+    remedies = [f"an lr below {run.lr:g}"] + (["momentum: 0.0"] if run.momentum else [])
+    if now.get("in_frame", 1.0) >= LEAST_IN_FRAME:  # else no step brings anything back
+        remedies.append("more epochs")
+    return (
+        f"the search has collapsed: excess {start['excess']:.2f} -> {now['excess']:.2f}, {', '.join(signs)}; "
+        f"search again with {' or '.join(remedies)}"
+    )
 
 
 def pupil_and_teacher(mixer: Mixer, run: Run, classes: int) -> tuple[nn.Module, Network]:

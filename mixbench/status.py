@@ -57,6 +57,10 @@ def why(run: Run, store: Store) -> Iterator[str]:
         yield f"\nstopped {end['text']}"
     if end is not None and end["state"] == "failed":
         yield f"\nfailed; once that is mended, `mixbench run SWEEP --retry-failed` tries again:\n{end['traceback']}"
+    for need in run.needs():
+        learned = _result(need, store)
+        if learned is not None and "warning" in learned.notes:
+            yield f"\nuses {need.folder}: {learned.notes['warning']}"
     result = _result(run, store)
     if result is not None:
         yield "\ncame out:"
@@ -83,6 +87,11 @@ def _result(run: Run, store: Store) -> Result | None:
 
 def _came_out(run: Run, result: Result) -> Iterator[str]:
     yield "  " + ", ".join(f"{name} {value:.2f}" for name, value in result.metrics.items())
+    warning = result.notes.get("warning")
+    if warning:
+        yield f"  {warning}"
+    noted = [f"{name} {_rounded(value)}" for name, value in result.notes.items() if name != "warning"]
+    yield from [f"  {', '.join(noted)}"] if noted else []
     release = (
         "the official release" if result.official else "own pictures" if run.content else "not the official release"
     )
@@ -90,6 +99,10 @@ def _came_out(run: Run, result: Result) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     yield f"  commit {result.commit}, {versions}, on {result.device}"
     yield "  " + ", ".join(f"{name} {value}" for name, value in result.execution.items())
+
+
+def _rounded(value: object) -> object:
+    return f"{value:.2f}" if isinstance(value, float) else value
 
 
 def _nearest(run: Run, store: Store) -> Iterator[str]:

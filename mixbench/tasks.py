@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -18,6 +18,9 @@ from mixbench.spec import Run
 from mixbench.streams import Streams
 
 TEST_BATCH = 500
+
+Curve = Sequence[Mapping[str, float]]
+"""An entry an epoch: ``epoch``, ``train_loss`` and, where it was evaluated, metrics."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class Task(Protocol):
         steps: of an epoch.
         content: fingerprint of the data.
         official: whether the data are the official release.
+        from_start: whether the curve begins before the first step, with an epoch 0.
     """
 
     trainable: nn.Module
     steps: int
     content: str
     official: bool
+    from_start: bool
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """The batches of an epoch, counted from 0, on the device; without the first ``skip``."""
@@ -68,9 +73,19 @@ class Task(Protocol):
         """What was learned, for runs that need this one."""
         ...
 
+    def notes(self, curve: Curve) -> Mapping[str, Any]:
+        """What the result is to say beside its metrics; a ``warning``, one sentence, is told to the user too.
+
+        Args:
+            curve: of the epochs so far, the last of them evaluated.
+        """
+        ...
+
 
 class Classify:
     """Train a network to classify, on images that the run's method mixes (tables 1, 2, 5, 6, 8, 9 and 10)."""
+
+    from_start = False
 
     def __init__(self, run: Run, streams: Streams, execution: Execution, weights: Weights) -> None:
         content = materials.load(run, execution)[1]
@@ -114,6 +129,10 @@ class Classify:
     def weights(self) -> bytes:
         """The network's state."""
         return materials.as_bytes(self.net.state_dict())
+
+    def notes(self, curve: Curve) -> Mapping[str, Any]:  # noqa: ARG002
+        """What the mixer says of its work."""
+        return self.mixer.notes()
 
 
 def settled(mixer: Mixer, run: Run) -> Mixer:

@@ -11,22 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixbench import provenance
 from mixbench.attempts import Attempt
 from mixbench.execution import Execution
 from mixbench.importing import Import
+from mixbench.makers import maker, merged
 from mixbench.materials import Weights, as_bytes, from_bytes
 from mixbench.search import Search
 from mixbench.spec import Run
 from mixbench.streams import Streams
 from mixbench.tasks import Classify, Evaluation, Task
 
+BESIDE = ("epoch", "train_loss")
+"""What an entry of a curve holds beside metrics."""
+
 TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType(
     {"classify": Classify, "search": Search, "import": Import}
 )
 
-Progress = Callable[[int, int], None]
-"""Told after every step: steps done, and steps in all."""
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Told after every step: steps done, steps in all, and the metrics of the last evaluated epoch, if any."""
 
 
 class DivergedError(ArithmeticError):
@@ -40,6 +43,7 @@ class Trained:
     Attributes:
         evaluation: of the last epoch.
         curve: epoch, training loss and, where it was evaluated, metrics; one entry an epoch.
+        notes: what the task says beside that, see `mixbench.tasks.Task.notes`.
         weights: what was learned, for runs that need this one.
         content, official: fingerprint of the data, and whether they are the official release.
         made_by: commit, device and execution; several values of each where a run was resumed under others.
@@ -47,6 +51,7 @@ class Trained:
 
     evaluation: Evaluation
     curve: list[dict[str, float]]
+    notes: Mapping[str, Any]
     weights: bytes
     content: str
     official: bool
@@ -67,25 +72,40 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     attempt.begin(task.content)
     step = Step(run, task)
     state = State.restored(attempt, task, step, streams, execution)
+    if task.from_start and not state.curve:
+        attempt.log(**state.open(evaluated(task, 0).metrics))
     evaluation: Evaluation | None = None
+    warned = False
     for epoch in range(state.epoch, run.epochs):
         task.trainable.train()
+        known = state.metrics()
         for _ in steps(run, epoch, task, step, state):
-            progress(epoch * task.steps + state.step, run.epochs * task.steps)
+            progress(epoch * task.steps + state.step, run.epochs * task.steps, known)
             if attempt.due(epoch_over=False):
                 attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
         losses = state.read_losses()
-        evaluation = evaluated(task, epoch) if execution.evaluates(epoch, run.epochs) else None
+        evaluation = evaluated(task, epoch + 1) if execution.evaluates(epoch, run.epochs) else None
         attempt.log(**state.close_epoch(losses, evaluation.metrics if evaluation else {}))
+        if evaluation and not warned and epoch + 1 < run.epochs:
+            warned = warn(attempt, task.notes(state.curve))
         if attempt.due(epoch_over=True):
             attempt.save((epoch + 1) * task.steps, state.encoded(task, step, streams))
-    evaluation = evaluation or evaluated(task, run.epochs - 1)
+    evaluation = evaluation or evaluated(task, run.epochs)
+    notes = task.notes(state.curve)
+    warn(attempt, notes)
     made_by = merged(state.makers)
-    return Trained(evaluation, state.curve, task.weights(), task.content, task.official, made_by)
+    return Trained(evaluation, state.curve, notes, task.weights(), task.content, task.official, made_by)
 
 
-def evaluated(task: Task, epoch: int) -> Evaluation:
-    """The evaluation after an epoch, counted from 0.
+def warn(attempt: Attempt, notes: Mapping[str, Any]) -> bool:
+    """Tell the user the warning among a task's notes; whether there is one."""
+    if "warning" in notes:
+        attempt.tell(f"{attempt.folder.name}: {notes['warning']}")
+    return "warning" in notes
+
+
+def evaluated(task: Task, epochs: int) -> Evaluation:
+    """The evaluation after so many epochs.
 
     Raises:
         DivergedError: a metric is not finite: the last update, which no training loss follows, went wrong.
@@ -93,27 +113,8 @@ def evaluated(task: Task, epoch: int) -> Evaluation:
     evaluation = task.evaluate()
     for name, value in evaluation.metrics.items():
         if not math.isfinite(value):
-            raise DivergedError(f"the {name} became {value} with the last step of epoch {epoch + 1}")
+            raise DivergedError(f"the {name} became {value} with the last step of epoch {epochs}")
     return evaluation
-
-
-def maker(execution: Execution) -> dict[str, Any]:
-    """Who computes now: the code's commit, the device by its name, and the execution."""
-    on_gpu = execution.device.startswith("cuda")
-    device = torch.cuda.get_device_name() if on_gpu else provenance.processor()
-    return {"commit": provenance.commit(), "device": device, "execution": execution.bits()}
-
-
-def merged(makers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All who computed a run as one: where they differ, their values in order, ``"2, 1"``."""
-
-    def joined(values: Sequence[Any]) -> Any:
-        different = list(dict.fromkeys(values))
-        return different[0] if len(different) == 1 else ", ".join(map(str, different))
-
-    executions = [one["execution"] for one in makers]
-    execution = {name: joined([one[name] for one in executions]) for name in executions[0]}
-    return {name: joined([one[name] for one in makers]) for name in ("commit", "device")} | {"execution": execution}
 
 
 def steps(run: Run, epoch: int, task: Task, step: Step, state: State) -> Iterator[None]:
@@ -172,8 +173,8 @@ class State:
         epoch: finished epochs.
         step: finished steps of the running epoch.
         losses: (steps of an epoch,) on the device; filled as they come, read once the epoch is over.
-        curve: what each finished epoch gave.
-        makers: who computed it, see `maker`, in order.
+        curve: what each finished epoch gave; before them, an epoch 0 where the task is evaluated from the start.
+        makers: who computed it, see `mixbench.makers.maker`, in order.
     """
 
     losses: Tensor
@@ -215,6 +216,16 @@ class State:
         if bad is not None:
             raise DivergedError(f"the loss became {losses[bad - 1]} in epoch {self.epoch + 1}, step {bad}")
         return losses
+
+    def open(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Nothing was learned yet: epoch 0 of the curve."""
+        self.curve.append({"epoch": 0, **metrics})
+        return self.curve[-1]
+
+    def metrics(self) -> dict[str, float]:
+        """Those of the last evaluated epoch; none where there is no such epoch yet."""
+        entries = ({name: entry[name] for name in entry if name not in BESIDE} for entry in reversed(self.curve))
+        return next(filter(None, entries), {})
 
     def close_epoch(self, losses: Sequence[float], metrics: Mapping[str, float]) -> dict[str, float]:
         """The epoch is over: its entry of the curve, without a training loss where nothing was trained."""

@@ -73,10 +73,13 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
     torch.set_num_threads(execution.threads)
     progress = _Progress(run, tell)
     trained = train(run, attempt, execution, store.read_weights, progress)
+    progress.over(trained.evaluation.metrics)
     result = Result(
         metrics=trained.evaluation.metrics,
         options=catalog.filled(run.method, dict(run.options)),
-        notes={name: value for name, value in trained.curve[-1].items() if name == "train_loss"} | progress.rate(),
+        notes={name: value for name, value in trained.curve[-1].items() if name == "train_loss"}
+        | progress.rate()
+        | dict(trained.notes),
         content=trained.content,
         official=trained.official,
         attempt=attempt.number,
@@ -129,17 +132,26 @@ class _Progress:
         self._tell = tell
         self._told = self._begun = time.monotonic()
         self._first: int | None = None
-        self._steps = 0
+        self._steps = self._of = 0
 
-    def __call__(self, steps: int, of: int) -> None:
+    def __call__(self, steps: int, of: int, metrics: Mapping[str, float]) -> None:
         """A step is over."""
         now = time.monotonic()
         if self._first is None:
             self._first, self._begun = steps, now
-        self._steps = steps
+        self._steps, self._of = steps, of
         if now - self._told >= TOLD_EVERY_SECONDS:
             self._told = now
-            self._tell({"event": "progress", "run": self._run.id, "steps": steps, "of": of, **self.rate()})
+            self._say(metrics)
+
+    def over(self, metrics: Mapping[str, float]) -> None:
+        """All steps are done, and this is what came out."""
+        if self._of:  # else there was nothing left to do but to say so
+            self._say(metrics)
+
+    def _say(self, metrics: Mapping[str, float]) -> None:
+        about = {"run": self._run.id, "steps": self._steps, "of": self._of, "metrics": dict(metrics)}
+        self._tell({"event": "progress", **about, **self.rate()})
 
     def rate(self) -> dict[str, float]:
         """Training images a second of this attempt, evaluations included, each batch as a full one."""

@@ -1,5 +1,9 @@
 """What several tests need: a small sweep, and the command line without a process of its own."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: threads that wait for a busy core are slow
+
 import re
 import shutil
 from dataclasses import dataclass

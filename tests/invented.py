@@ -68,9 +68,10 @@ def finish_cell(store: Store, cell: Cell, values: Sequence[float], **other: Any)
         finish(store, run, value, **other)
 
 
-def write_curve(store: Store, run: Run, top1: Mapping[int, float]) -> None:
-    """A curve with a loss for each epoch, and metrics after those that ``top1`` has."""
-    curve = [
+def write_curve(store: Store, run: Run, top1: Mapping[int, float], *, start: Mapping[str, float] | None = None) -> None:
+    """A curve with a loss for each epoch, and metrics after those that ``top1`` has; and before the first."""
+    before = [{"epoch": 0, **start}] if start else []
+    curve = before + [
         {"epoch": epoch, "train_loss": 1.0} | ({"top1": top1[epoch], "top5": 99.0} if epoch in top1 else {})
         for epoch in range(1, run.epochs + 1)
     ]

@@ -236,6 +236,19 @@ DESCRIPTIONS = {
         "methods: {simple: , mixup: {set: {lr: 1}}}",
         r"column digits/tiny: .* differ in lr \(0.1 and 1.0\)",
     ),
+    "option's wrong word": (
+        METHODS,
+        "methods: {wo_stn: {mask: leaned}}",
+        "wo_stn: mask of method 'wo_stn' is one of learned, softmax_cam, not 'leaned'",
+    ),
+    **{
+        f"wrong class of the maps of {method}": (
+            METHODS,
+            f"methods: {{{method}: {{cam_class: predicted}}}}",
+            f"cam_class of method '{method}' is one of label, prediction, not 'predicted'",
+        )
+        for method in ("softmax_cam", "transformmix", "wo_mpn", "wo_stn")
+    },
     "method named like a path": ("mixup", "../x", r"there is no method '\.\./x'"),
     "method in another script": ("mixup", "mélange", "there is no method 'mélange'"),
     "method of two lines": ("mixup", '"mix\\nup"', "there is no method 'mix up'"),

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from mixbench.data import identify
 from mixbench.execution import Execution
 from mixbench.files import DISK_ERRORS
-from mixbench.launch import check_data, execution_of, plan
+from mixbench.launch import check_data, check_searched, execution_of, plan
 from mixbench.resolve import load_sweep
 from mixbench.store import Store
 
@@ -132,6 +133,33 @@ def test_check_data_takes_the_data_that_finished_runs_saw(sweep, store, finish, 
     content = identify("digits", **about).content
     finish(store.root, rows(sweep)["simple"][0], content=content.fingerprint)
     check_data(plan(sweep, store), store, Execution(data=str(tmp_path)))
+
+
+@pytest.fixture
+def searching(tmp_path):
+    path = tmp_path / "searching.yaml"
+    path.write_text(
+        "settings: [digits/tiny]\nmethods: [transformmix]\nseeds: [0]\nteacher: {method: simple}\n"
+        "policy: {recipe: search}\nrecipes: {digits/tiny: {epochs: 2}, search: {task: search, epochs: 1}}\n"
+    )
+    return load_sweep(path, data=tmp_path, results=tmp_path)
+
+
+def test_check_searched_refuses_what_needs_a_search_that_is_not_done(searching, store, done):
+    (use,) = searching.cells[0].runs
+    said = f"--no-search: {use.folder} needs the search {use.policy.folder}, which is not done; do: this"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        check_searched(plan(searching, store), command="this")
+    done(use.teacher, use.policy)
+    check_searched(plan(searching, store), command="this")
+
+
+def test_check_searched_refuses_to_search_again_for_weights_that_are_gone(searching, store, done):
+    (use,) = searching.cells[0].runs
+    done(use.teacher, use.policy)
+    (store.folder(use.policy) / "weights-a1.pt").unlink()
+    with pytest.raises(ValueError, match=f"needs the search {use.policy.folder}"):
+        check_searched(plan(searching, store), command="this")
 
 
 def test_each_run_is_computed_as_its_recipe_says(tmp_path):

@@ -24,6 +24,7 @@ MAY_IMPORT_TORCH = {
     "mixbench.criteria",
     "mixbench.data.resident",
     "mixbench.importing",
+    "mixbench.makers",
     "mixbench.materials",
     "mixbench.search",
     "mixbench.streams",

@@ -28,7 +28,7 @@ class Heard:
     def started(self, run):
         pass
 
-    def moved(self, run, steps, of, images_per_second):
+    def moved(self, run, at):
         self.moving = True
 
     def ended(self, run, state, text):

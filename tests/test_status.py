@@ -73,6 +73,19 @@ def test_why_tells_why_a_run_failed(store):
     assert said.count("RuntimeError: no such luck") == 1
 
 
+def test_why_tells_what_a_result_notes(store, finish):
+    finish(store.root, RUN, notes={"k": 2, "excess_at_start": 4.4666, "teacher": "c0ffee", "warning": "it went wrong"})
+    lines = list(why(RUN, store))
+    assert "  k 2, excess_at_start 4.47, teacher c0ffee" in lines
+    assert "  it went wrong" in lines
+
+
+def test_why_tells_what_went_wrong_in_a_run_that_is_used(store, finish):
+    use = replace(RUN, policy=RUN)
+    finish(store.root, RUN, notes={"warning": "it went wrong"})
+    assert f"\nuses {RUN.folder}: it went wrong" in list(why(use, store))
+
+
 def test_find_takes_the_beginning_of_an_id_or_of_a_folders_name(store, finish):
     others = [replace(RUN, seed=seed) for seed in range(5)]
     for run in others:

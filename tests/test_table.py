@@ -115,7 +115,7 @@ def test_curve_of_a_short_run_need_hold_no_more_epochs_than_there_were(store):
     sweep = make_sweep(seeds=1, rows=["simple"], epochs=2)
     run = sweep.cells[0].runs[0]
     finish(store, run, 90.0)
-    write_curve(store, run, {1: 80.0, 2: 90.0})
+    write_curve(store, run, {1: 80.0, 2: 90.0}, start={"top1": 10.0, "top5": 50.0})
     assert build(sweep, store, "median10").entries["simple", CIFAR10].estimates["top1"].mean == 85.0
 
 
@@ -338,6 +338,47 @@ def test_two_columns_may_be_computed_differently(store):
     finish_cell(store, sweep.cells[0], [90.0, 90.1, 90.2])
     finish_cell(store, sweep.cells[1], [90.0, 90.1, 90.2], bits={"threads": 2})
     assert footnotes(build(sweep, store, "last")) == []
+
+
+# --- what went wrong
+
+
+def searching(sweep):
+    """The same sweep, of which each run uses a policy of its own seed."""
+
+    def use(run):
+        return replace(run, policy=replace(run, task="search", method="transformmix"))
+
+    cells = tuple(replace(cell, runs=tuple(use(run) for run in cell.runs)) for cell in sweep.cells)
+    return replace(sweep, cells=cells)
+
+
+def test_cells_that_used_a_policy_from_a_collapsed_search_are_told(store):
+    sweep = searching(make_sweep())
+    fill(sweep, store)
+    collapsed, fine, _ = (run.policy for run in sweep.cells[1].runs)
+    finish(store, collapsed, 0.0, notes={"warning": "the search has collapsed: so it is"})
+    finish(store, fine, 0.0, notes={"k": 2})
+    said = notes_of(sweep, store)
+    told = f"Simple (seed 0), Mixup (seed 0): {collapsed.folder}: the search has collapsed: so it is"
+    assert said.count("collapsed") == 1
+    assert told in said
+
+
+def test_a_search_that_collapsed_is_told_in_its_own_table(store):
+    sweep = make_sweep(rows=["simple"])
+    fill(sweep, store, notes={"warning": "it collapsed"})
+    told = [f"Simple (seed {run.seed}): {run.folder}: it collapsed" for run in sweep.cells[0].runs]
+    assert notes_of(sweep, store).splitlines() == told
+
+
+def test_a_damaged_result_of_a_policy_takes_no_number_away(store):
+    sweep = searching(make_sweep())
+    fill(sweep, store)
+    finish(store, sweep.cells[0].runs[0].policy, 0.0, notes={"warning": "it collapsed"})
+    result = store.folder(sweep.cells[0].runs[0].policy) / "result.json"
+    result.write_bytes(result.read_bytes()[:-20])
+    assert build(sweep, store, "last").entries["simple", CIFAR10].complete
 
 
 # --- as data

@@ -26,7 +26,7 @@ def trained(run, store, *, execution=None, steps=None):
     return train(run, store.claim(run, execution or Execution()), execution or Execution(), None, steps or ignore)
 
 
-def ignore(steps, of):
+def ignore(steps, of, metrics):
     pass
 
 
@@ -79,8 +79,18 @@ def test_training_does_the_same_however_often_it_evaluates(store, tmp_path):
 
 def test_training_reports_every_step(store):
     seen = []
-    trained(RUN, store, steps=lambda steps, of: seen.append((steps, of)))
+    trained(RUN, store, steps=lambda steps, of, metrics: seen.append((steps, of)))
     assert seen == [(step, 9) for step in range(1, 10)]
+
+
+def test_training_reports_with_every_step_the_metrics_of_the_last_evaluation(store):
+    seen = []
+    run, execution = changed(epochs=14), Execution(evaluate_every=3)
+    result = trained(run, store, execution=execution, steps=lambda steps, of, metrics: seen.append(metrics))
+    tops = [metrics.get("top1") for metrics in seen[::3]]  # of three steps an epoch
+    curve = {entry["epoch"]: entry["top1"] for entry in result.curve if "top1" in entry}
+    assert tops == [None, None, None, curve[3], curve[3], *(curve[epoch] for epoch in range(5, 14))]
+    assert all(metrics.keys() <= {"top1", "top5", "test_loss"} for metrics in seen)
 
 
 def test_training_that_diverges_names_epoch_and_step(store):
@@ -92,14 +102,14 @@ def test_training_goes_on_in_the_middle_of_an_epoch(store, tmp_path):
     whole = trained(RUN, Store(tmp_path / "whole", tell=print))
     attempt = store.claim(RUN, Execution())
 
-    def stop(steps, of):
+    def stop(steps, of, metrics):
         if steps == 5:
             attempt.stop.set()
 
     with pytest.raises(StoppedError, match="at step 5"), attempt:
         train(RUN, attempt, Execution(), None, stop)
     seen = []
-    rest = trained(RUN, store, steps=lambda steps, of: seen.append(steps))
+    rest = trained(RUN, store, steps=lambda steps, of, metrics: seen.append(steps))
     assert seen == [6, 7, 8, 9]
     assert rest.curve == whole.curve
     assert rest.weights == whole.weights
@@ -124,7 +134,7 @@ def test_training_that_diverges_with_its_very_last_step_fails_too(store):
 def test_training_remembers_all_who_computed_it(store):
     attempt = store.claim(RUN, Execution(threads=2))
 
-    def stop(steps, of):
+    def stop(steps, of, metrics):
         if steps == 5:
             attempt.stop.set()
 
@@ -167,13 +177,13 @@ def test_training_on_a_gpu_goes_on_from_its_checkpoint(store):
     on_gpu = Execution(device="cuda")
     attempt = store.claim(RUN, on_gpu)
 
-    def stop(steps, of):
+    def stop(steps, of, metrics):
         if steps == 5:
             attempt.stop.set()
 
     with pytest.raises(StoppedError, match="at step 5"), attempt:
         train(RUN, attempt, on_gpu, None, stop)
     seen = []
-    rest = trained(RUN, store, execution=on_gpu, steps=lambda steps, of: seen.append(steps))
+    rest = trained(RUN, store, execution=on_gpu, steps=lambda steps, of, metrics: seen.append(steps))
     assert seen == [6, 7, 8, 9]
     assert [entry["epoch"] for entry in rest.curve] == [1, 2, 3]

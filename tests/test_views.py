@@ -69,7 +69,7 @@ def teacher(tmp_path_factory):
     return train(TEACHER, store.claim(TEACHER, Execution()), Execution(), None, ignore).weights
 
 
-def ignore(steps, of):
+def ignore(steps, of, metrics):
     pass
 
 
@@ -114,7 +114,7 @@ def test_run_that_is_stopped_with_its_maps_comes_out_the_same_without_them(train
     store = Store(tmp_path / "stopped", tell=print)
     attempt = store.claim(run, Execution())
 
-    def stop(steps, of):
+    def stop(steps, of, metrics):
         if steps == 13:
             attempt.stop.set()
 
@@ -130,6 +130,23 @@ def test_runs_of_one_process_share_the_maps_of_one_teacher(trained):
     trained(first, cam_cache="device")
     after = trained(other, cam_cache="device", forget=False)
     assert after.weights == alone.weights
+    assert after.notes["maps_saved"] > alone.notes["maps_saved"]
+
+
+def test_run_says_how_many_maps_the_teacher_was_not_asked_for(trained):
+    run = RUNS["softmax_cam"]
+    kept, fresh = trained(run, cam_cache="device").notes, trained(run, cam_cache="off").notes
+    assert kept["maps"] == fresh["maps"] == 12 * 100
+    assert 0 < kept["maps_saved"] < 12 * 100
+    assert fresh["maps_saved"] == 0
+    assert kept["maps_kept_on"] == "cpu"
+    assert "maps_kept_on" not in fresh
+
+
+def test_cache_is_asked_in_training_once_for_each_view(trained):
+    trained(RUNS["softmax_cam"], cam_cache="device")
+    notes = trained(RUNS["softmax_cam"], cam_cache="device", forget=False).notes
+    assert notes["maps_saved"] == notes["maps"]
 
 
 def test_maps_of_another_class_are_not_taken_for_those_of_the_label(trained):
