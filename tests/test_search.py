@@ -96,7 +96,7 @@ def test_search_asks_its_teacher_for_nothing_more_to_be_diagnosed(teacher, monke
     asked, forward = [], task._teacher.forward
     monkeypatch.setattr(task._teacher, "forward", lambda x: asked.append(len(x)) or forward(x))
     task.evaluate()
-    assert sum(asked) == task.mixer.notes()["maps"] == 797  # once for the answer, once for the maps
+    assert sum(asked) == task.mixer.notes()["maps"] == 200  # once for the answer, once for the maps
 
 
 def test_search_notes_whom_it_learned_from_and_what_for(search):
