@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import os
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-SHARE = 0.25
-"""How much of a device's memory a table may take: others are there too."""
+SHARE = 0.5
+"""How much of the memory that a process may count on a table may take: others are there too."""
 
 
 class ViewCache:
@@ -59,15 +61,22 @@ class ViewCache:
         needed = values[:1].nbytes * len(self._known)
         for place in dict.fromkeys([*([] if self._host else [values.device]), torch.device("cpu")]):
             if needed <= SHARE * memory(place):
-                return torch.empty(shape, dtype=values.dtype, device=place)
+                return _empty(shape, values.dtype, place)
         return None
 
 
 def memory(device: torch.device) -> int:
-    """Bytes that are free on a GPU, or that this machine has."""
+    """Bytes that are free on a GPU, or this machine's, divided by its cores: each may have a process like this one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (os.cpu_count() or 1)
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, place: torch.device) -> Tensor:
+    """A table without values; on the CPU, straight from the system, which gives pages only as they are written."""
+    if place.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=place)
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).view(shape)
 
 
 def _on(device: torch.device, indices: Tensor) -> Tensor:
