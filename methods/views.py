@@ -31,6 +31,7 @@ class ViewCache:
         self._host = host
         self._device = torch.device("cpu")
         self._table: Tensor | None = None
+        self._has_room = True
 
     @property
     def place(self) -> str:
@@ -47,8 +48,9 @@ class ViewCache:
         missing = (~self._known[views]).nonzero()[:, 0]
         if self._table is None or len(missing):
             fresh = compute(missing)
-            if self._table is None:
+            if self._table is None and self._has_room:
                 self._table, self._device = self._room_for(fresh), fresh.device
+                self._has_room = self._table is not None
             if self._table is None:
                 return fresh  # nothing was known, so these are all
             self._table[_on(self._table.device, views[missing])] = fresh.to(self._table.device)
@@ -66,9 +68,12 @@ class ViewCache:
 
 
 def memory(device: torch.device) -> int:
-    """Bytes that are free on a GPU, or this machine's, divided by its cores: each may have a process like this one."""
+    """Bytes that a process may count on: its core's part of this machine's, or half of what is free on a GPU.
+
+    Only half, because a table is made in the first step, before the network has taken what it needs.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return torch.cuda.mem_get_info(device)[0] // 2
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (os.cpu_count() or 1)
 
 
