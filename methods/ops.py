@@ -184,6 +184,25 @@ def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
     return (in_rows[:, :, None] & in_columns[:, None, :]).unsqueeze(1)
 
 
+# ---- values that the host must know
+
+
+class Poll:
+    """Asks a tensor for its one value, and counts how often: on a GPU the host waits each time.
+
+    Attributes:
+        count: of the questions so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, value: Tensor) -> float:
+        """The value."""
+        self.count += 1
+        return value.item()
+
+
 # ---- networks of a mixer's own
 
 
