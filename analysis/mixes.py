@@ -64,7 +64,7 @@ class Shown:
     Attributes:
         source: where its mixer is taken from.
         mixer: in eval mode.
-        net: the network that was trained with it; of a mixer with a teacher, the teacher.
+        net: the network that was trained with it; of a search, the teacher.
     """
 
     source: Source
@@ -136,7 +136,7 @@ def _prepare(source: Source, execution: Execution, store: Store) -> Shown:
 
     with streams.initialising():
         mixer = materials.mixer_of(run, streams, execution, weights).eval()
-        if isinstance(mixer, TeacherMixer):
+        if isinstance(mixer, TeacherMixer) and source.finished is not None and source.finished.task == "search":
             return Shown(source, mixer, mixer.teacher)
         net = materials.network(run, execution).eval()
     if source.finished is not None:
@@ -186,15 +186,14 @@ def mix(shown: Shown, inputs: Batch, generator: torch.Generator) -> Mix:
 
 
 @torch.no_grad()
-def mix_by_policy(mixer: PolicyMixer, inputs: Batch, lam: Tensor, z: Tensor) -> PolicyMix:
+def mix_by_policy(mixer: PolicyMixer, net: Network, inputs: Batch, lam: Tensor, z: Tensor) -> PolicyMix:
     """The mix of k inputs under (k,) ``lam`` and a noise ``z``, a scalar, instead of what the mixer would draw."""
     k = len(inputs.x)
     # Each input begins a mix of all; only that of the first is kept.
     partners = (torch.arange(k)[:, None] + torch.arange(k)) % k
     draws = Draws(partners, lam.expand(k, k), z.expand(k))
-    maps, fill = mixer.maps(inputs), mixer.teacher.mean
+    maps, fill = mixer.maps(inputs), net.mean
     parts = mixer.policy.parts(inputs.x, maps, draws, fill=fill, precision=mixer.precision)
-    x = mixer.policy(inputs.x, maps, draws, fill=fill, precision=mixer.precision)
     y = soft_labels(inputs.y, partners, draws.lam)
     moved = torch.stack([image[0] for image in parts.images]) + fill[0]
-    return PolicyMix(inputs, x[0], y[0], maps[:, 0], moved, parts.masks[0])
+    return PolicyMix(inputs, parts.mixed(fill)[0], y[0], maps[:, 0], moved, parts.masks[0])

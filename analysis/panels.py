@@ -96,7 +96,7 @@ def _explained(scene: Scene, shown: Shown, mixer: PolicyMixer) -> list[Row]:
     for number, inputs in enumerate(scene.inputs(shown)):
         generator = scene.generator(number)
         lam = draw_lam(1, shown.k, mixer.alpha, generator)[0]
-        mixes.append(mix_by_policy(mixer, inputs, lam, torch.randn((), generator=generator)))
+        mixes.append(mix_by_policy(mixer, shown.net, inputs, lam, torch.randn((), generator=generator)))
     rows = [
         Row(
             f"CAM {image + 1}",
@@ -119,7 +119,7 @@ def _by_temperature(scene: Scene, shown: Shown, mixer: PolicyMixer, mask: Learne
     mixes = []
     for tau in taus:
         with _temperature(mask, tau):
-            mixes.append(mix_by_policy(mixer, inputs, lam, z))
+            mixes.append(mix_by_policy(mixer, shown.net, inputs, lam, z))
     led = "moved" if mixer.policy.form.warp != "none" else "input"
     heads = (led, *(f"τ = {tau:.2g}" + "\n(learned)" * (tau == learned) for tau in taus))
     return Block(_title(shown), _led(mixes[0].moved, _masks(mixes), shown, mixes), heads)
@@ -140,7 +140,7 @@ def _by_lam(scene: Scene, shown: Shown, mixer: PolicyMixer, number: int) -> Bloc
     """One mix: each image and its mask at each lam, and the results."""
     inputs, z = scene.inputs(shown)[number], torch.randn((), generator=scene.generator(number))
     lams = [torch.tensor([share, *[(1 - share) / (shown.k - 1)] * (shown.k - 1)]) for share in SHARES]
-    mixes = [mix_by_policy(mixer, inputs, lam, z) for lam in lams]
+    mixes = [mix_by_policy(mixer, shown.net, inputs, lam, z) for lam in lams]
     rows = _masks(mixes) if mixer.policy.form.mask != "none" else _moved(mixes)
     return Block(_title(shown), _led(inputs.x, rows, shown, mixes), ("input", *(f"λ = {share}" for share in SHARES)))
 

@@ -118,7 +118,7 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
     def notes(self) -> Mapping[str, float | str]:
-        """What a result should say of its work; asked once, at the end."""
+        """What a result should say of its work so far; asked after evaluations, where a wait does no harm."""
         return {}
 
     def __call__(self, batch: Batch, net: Network) -> Mixed:

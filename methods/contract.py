@@ -38,7 +38,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class SmallNetwork(nn.Module):
-    """The smallest network that keeps the promises of `Network`: two stages, for any images and classes."""
+    """The smallest network that keeps the promises of `Network`: three stages, for any images and classes."""
 
     mean: Tensor
     std: Tensor
@@ -49,11 +49,12 @@ class SmallNetwork(nn.Module):
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
         self.layer1 = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.layer2 = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.layer3 = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
         self.fc = nn.Linear(16, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Last feature map, (N, 16, h, w), of images in [0, 1]."""
-        return cast("Tensor", self.layer2(self.layer1((x - self.mean) / self.std)))
+        return cast("Tensor", self.layer3(self.layer2(self.layer1((x - self.mean) / self.std))))
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits, (N, G), of a feature map."""

@@ -17,8 +17,8 @@ from methods.ops import beside, check_choice
 ROUNDING = 1e-6
 """A map whose range is below this share of its largest magnitude is constant but for float32 rounding."""
 
-PASS = 32
-"""Images of a teacher's pass on the CPU: the last bits of its answers can depend on how many are asked together."""
+PASS, GPU_PASS = 32, 64
+"""Images of a teacher's pass, always: the last bits of its answers can depend on how many are asked together."""
 
 
 class CamMixer(TeacherMixer):
@@ -46,7 +46,10 @@ class CamMixer(TeacherMixer):
         return full_size(raw, *batch.x.shape[2:])
 
     def notes(self) -> Mapping[str, float | str]:
-        """How many maps it needed, for how many of them the teacher was not asked, and where they are kept."""
+        """How many maps it needed, for how many of them the teacher was not asked, and where they are kept.
+
+        Of this process: what an earlier one that was stopped did for the same run is not in it.
+        """
         place = {} if self.views is None else {"maps_kept_on": self.views.place}
         return {"maps": self._asked, "maps_saved": self._asked - self._shown} | place
 
@@ -120,7 +123,7 @@ def look(teacher: Network, x: Tensor, y: Tensor | None) -> Tensor:
         raise ValueError(
             f"the teacher knows {known} classes, the labels have {y.shape[1]}: set cam_class to prediction"
         )
-    size = PASS if x.device.type == "cpu" else len(x)
+    size = PASS if x.device.type == "cpu" else GPU_PASS
     parts = [slice(start, start + size) for start in range(0, len(x), size)]
     return torch.cat([_pass(teacher, x[part], None if y is None else y[part], size) for part in parts])
 

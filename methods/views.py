@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import os
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-SHARE = 0.25
-"""How much of a device's memory a table may take: others are there too."""
+SHARE = 0.5
+"""How much of the memory that a process may count on a table may take: others are there too."""
 
 
 class ViewCache:
@@ -29,6 +31,7 @@ class ViewCache:
         self._host = host
         self._device = torch.device("cpu")
         self._table: Tensor | None = None
+        self._has_room = True
 
     @property
     def place(self) -> str:
@@ -45,8 +48,9 @@ class ViewCache:
         missing = (~self._known[views]).nonzero()[:, 0]
         if self._table is None or len(missing):
             fresh = compute(missing)
-            if self._table is None:
+            if self._table is None and self._has_room:
                 self._table, self._device = self._room_for(fresh), fresh.device
+                self._has_room = self._table is not None
             if self._table is None:
                 return fresh  # nothing was known, so these are all
             self._table[_on(self._table.device, views[missing])] = fresh.to(self._table.device)
@@ -59,15 +63,25 @@ class ViewCache:
         needed = values[:1].nbytes * len(self._known)
         for place in dict.fromkeys([*([] if self._host else [values.device]), torch.device("cpu")]):
             if needed <= SHARE * memory(place):
-                return torch.empty(shape, dtype=values.dtype, device=place)
+                return _empty(shape, values.dtype, place)
         return None
 
 
 def memory(device: torch.device) -> int:
-    """Bytes that are free on a GPU, or that this machine has."""
+    """Bytes that a process may count on: its core's part of this machine's, or half of what is free on a GPU.
+
+    Only half, because a table is made in the first step, before the network has taken what it needs.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (os.cpu_count() or 1)
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, place: torch.device) -> Tensor:
+    """A table without values; on the CPU, straight from the system, which gives pages only as they are written."""
+    if place.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=place)
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).view(shape)
 
 
 def _on(device: torch.device, indices: Tensor) -> Tensor:

@@ -11,15 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mixbench.display import Quiet
-    from mixbench.execution import Execution
     from mixbench.grid import Sweep
-    from mixbench.launch import Plan
 
-DONE, FAILED, BAD_INPUT, DISK, INTERRUPTED = 0, 1, 2, 74, 130
 
 Folder = click.Path(path_type=Path, file_okay=False)
 data_option = click.option(
@@ -68,6 +64,7 @@ def run(
 
     As often as you like: what is done is never done twice, what was stopped goes on where it was.
     """
+    from mixbench import running
     from mixbench.launch import check_searched, launch, plan, prepare
     from mixbench.recipes import blaming
     from mixbench.store import Store
@@ -76,7 +73,7 @@ def run(
     if only is not None:
         with blaming("--only"):
             grid = grid.only([row.strip() for row in only.split(",")])
-    watcher = _watcher(quiet=True)
+    watcher = running.watcher(quiet=True)
     store = Store(how["results"], tell=watcher.told)
     planned = plan(grid, store, retry_failed=retry_failed)
     if no_search:
@@ -86,18 +83,17 @@ def run(
     for sentence in planned.outdated(store):
         watcher.told(sentence)
     if dry_run:
-        _print_todo(planned.todo)
-        return DONE
-    execution = _execution(grid, how)
+        return running.list_todo(planned)
+    execution = running.execution(grid, how)
     facts = prepare(planned, store, execution)
     if not planned.todo:
         if not quiet:
             click.echo("nothing to do")
-        return _summary(planned, quiet=True)
+        return running.summary(planned, quiet=True)
     from mixbench.checking import rehearse
 
     rehearse(planned, facts, sweep)
-    with _watcher(quiet=quiet, total=len(planned.todo)) as watcher:
+    with running.watcher(quiet=quiet, total=len(planned.todo)) as watcher:
         outcome = launch(planned, store, execution, how["slots"], watcher)
     if outcome.stopped:
         saved = "what was not saved in time is done again" if outcome.forced else "what was at work is saved"
@@ -106,7 +102,7 @@ def run(
     if outcome.disk_full:
         click.echo(f"mixbench: the disk of {how['results']} is full or failing; free some and run again", err=True)
         return DISK
-    return _summary(plan(grid, store), quiet=quiet)
+    return running.summary(plan(grid, store), quiet=quiet)
 
 
 @cli.command()
@@ -254,48 +250,6 @@ def _sweep(path: Path, data: Path, results: Path) -> Sweep:
     from mixbench.resolve import load_sweep
 
     return load_sweep(path, data=data, results=results)
-
-
-def _execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
-    from mixbench.devices import visible_gpus
-    from mixbench.execution import Execution
-
-    gpus = visible_gpus() if how["device"] != "cpu" else []
-    if how["device"] == "cuda" and not gpus:
-        raise ValueError("--device cuda: no GPU is visible here; use --device cpu")
-    return Execution(
-        device="cuda" if gpus else "cpu",
-        threads=how["threads"],
-        data=str(how["data"]),
-        places=grid.places,
-        channels_last=how["layout"] == "channels_last",
-        cam_cache=how["cam_cache"],
-    )
-
-
-def _watcher(*, quiet: bool, total: int = 0) -> Quiet:
-    from mixbench.display import Lines, Live, Quiet
-
-    if quiet:
-        return Quiet()
-    return Live(total) if sys.stdout.isatty() else Lines(total)
-
-
-def _print_todo(todo: list[Any]) -> None:
-    for one in todo:
-        click.echo(f"  {one.folder}")
-
-
-def _summary(planned: Plan, *, quiet: bool) -> int:
-    """Say how a sweep stands, run by run where one is not done; 1 where any is not."""
-    missing = [run for run, state in planned.states.items() if state != "done"]
-    if not quiet:
-        click.echo(f"{len(planned.states) - len(missing)} of {len(planned.states)} runs are done")
-    for run in missing:
-        click.echo(f"  {planned.states[run]}: {run.folder}; see `mixbench why {run.id}`", err=True)
-    if any(planned.states[run] == "failed" for run in missing):
-        click.echo("failed runs are tried again with --retry-failed", err=True)
-    return FAILED if missing else DONE
 
 
 def _table_path(table: int | None) -> Path:

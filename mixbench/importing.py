@@ -59,6 +59,8 @@ def read(path: Path, checksum: str) -> dict[str, Tensor]:
     state = nested[0] if len(nested) == 1 else saved
     if not _is_state(state):
         raise ValueError(_no_state(path))
+    if not all(bool(value.isfinite().all()) for value in state.values()):
+        raise ValueError(f"{path} holds weights that are no finite numbers: its network diverged; take another")
     return in_our_words(state)
 
 

@@ -132,12 +132,14 @@ def give_memory(mixer: Mixer, run: Run, images: Resident, execution: Execution, 
     if not mixer.remembers or execution.cam_cache == "off":
         return
     teacher = "" if run.teacher is None else hashlib.sha256(weights(run.teacher)).hexdigest()
-    pictures = load(run, execution)[1].fingerprint, run.pad, run.pad_mode, run.flip
-    asked = (mixer.remembers, teacher, run.teacher, *pictures, *execution.bits().values())
-    mixer.views = _memory(asked, images.ids_below, host=execution.cam_cache == "host")
+    pictures, content = load(run, execution)
+    views = content.fingerprint, run.image_size, run.pad, run.pad_mode, run.flip
+    asked = (mixer.remembers, teacher, run.teacher, *views, *execution.bits().values())
+    ids_below = images.ids_below + len(pictures.test_x)  # the ids of test images follow those of training
+    mixer.views = _memory(asked, ids_below, host=execution.cam_cache == "host")
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def _memory(asked: tuple[Hashable, ...], ids_below: int, *, host: bool) -> ViewCache:  # noqa: ARG001
     return ViewCache(ids_below, host=host)
 

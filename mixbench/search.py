@@ -80,8 +80,10 @@ class Search:
     def evaluate(self) -> Evaluation:
         """On mixed test images, always under the same draws: ``excess``, and the policy's ``tau`` and diagnosis."""
         losses, images = [], 0
+        # In another order than they are stored in: sorted by class, images would meet their like.
+        order = torch.randperm(len(self._test), generator=self._streams.generator("search order"))
         with self._drawing_alike(), watched(self.trainable) as seen:
-            for batch in self._test.test_batches(TEST_BATCH):
+            for batch in self._test.test_batches(TEST_BATCH, order=order, first_id=self._train.ids_below):
                 if len(batch.x) >= self.mixer.least:  # a rest that the mixer could not mix with itself is left out
                     losses.append(self.loss(batch) * len(batch.x))
                     images += len(batch.x)

@@ -125,6 +125,7 @@ class Run:
         unread |= {} if reached else {"lr_drop": Run.lr_drop}
         unread |= {} if self.schedule == "cosine" else {"lr_end": Run.lr_end}
         unread |= {} if self.pad else {"pad_mode": Run.pad_mode}
+        unread |= {"criterion": Run.criterion} if self.task == "search" else {}  # it minimises its own
         self._put(unread)
 
     def _put(self, values: Mapping[str, Any]) -> None:

@@ -146,8 +146,9 @@ class _Progress:
 
     def over(self, metrics: Mapping[str, float]) -> None:
         """All steps are done, and this is what came out."""
-        if self._of:  # else there was nothing left to do but to say so
-            self._say(metrics)
+        if not self._of:  # an import, or what was stopped behind its last step
+            self._first = self._steps = self._of = 1
+        self._say(metrics)
 
     def _say(self, metrics: Mapping[str, float]) -> None:
         about = {"run": self._run.id, "steps": self._steps, "of": self._of, "metrics": dict(metrics)}

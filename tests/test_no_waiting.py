@@ -13,6 +13,7 @@ import torch
 import methods
 from methods import Batch
 from methods.contract import SmallNetwork
+from methods.views import ViewCache
 from mixbench import catalog, criteria, tasks
 from mixbench.execution import Execution
 from mixbench.spec import Run
@@ -28,14 +29,18 @@ def built(name, device):
     return methods.build(name, {}, given).to(device)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["", "kept"])
 @pytest.mark.parametrize("name", catalog.names())
-def test_a_mixer_asks_the_device_for_no_value(name):
+def test_a_mixer_asks_the_device_for_no_value(name, kept):
     x = torch.rand(9, 3, 16, 16).to("meta")
     y = torch.eye(10)[torch.arange(9)].to("meta")
     net = SmallNetwork().to("meta")
-    mixed = built(name, "meta")(Batch(x, y, torch.arange(9)), net)
-    loss = mixed.loss(mixed.logits(net), criteria.cross_entropy)
-    assert loss.device.type == "meta"
+    mixer = built(name, "meta")
+    mixer.views = ViewCache(9) if kept else None
+    for _ in range(2):  # the second time, what it keeps is there
+        mixed = mixer(Batch(x, y, torch.arange(9)), net)
+        loss = mixed.loss(mixed.logits(net), criteria.cross_entropy)
+        assert loss.device.type == "meta"
 
 
 def test_the_loop_asks_the_device_for_no_value_within_an_epoch():

@@ -128,7 +128,7 @@ def test_a_shown_mix_is_what_training_makes_of_the_same_draws(scene):
         pass
     shown.mixer.draw = lambda x: (draws, torch.ones(len(x)))
     trained = shown.mixer(inputs, shown.net)
-    mixed = mix_by_policy(shown.mixer, inputs, draws.lam[0], draws.z[0])
+    mixed = mix_by_policy(shown.mixer, shown.net, inputs, draws.lam[0], draws.z[0])
     torch.testing.assert_close(mixed.x, trained.x[0])
     torch.testing.assert_close(mixed.y, trained.y[0])
 

@@ -3,11 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torchcam import methods as torchcam
 
 from methods.saliency import cam
 from mixbench import nets
-
-torchcam = pytest.importorskip("torchcam.methods", reason="torch-cam is not installed: pip install torchcam")
 
 LAST_STAGES = {"tiny": "layer3", "resnet8": "layer3", "resnet18": "layer4"}
 

@@ -1,11 +1,14 @@
 """What is kept of a view is what was computed for it, and nothing comes out otherwise for it."""
 
 import dataclasses
+import resource
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from methods import views
+from methods import Mixer, views
 from methods.views import ViewCache
 from mixbench import materials
 from mixbench.attempts import StoppedError
@@ -147,6 +150,66 @@ def test_cache_is_asked_in_training_once_for_each_view(trained):
     trained(RUNS["softmax_cam"], cam_cache="device")
     notes = trained(RUNS["softmax_cam"], cam_cache="device", forget=False).notes
     assert notes["maps_saved"] == notes["maps"]
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """What a run's mixer is given to keep its values in."""
+    pictures, _ = materials.load(RUNS["softmax_cam"], Execution())
+    content = SimpleNamespace(fingerprint="these")
+    monkeypatch.setattr(materials, "load", lambda run, execution: (pictures, content))
+    materials._memory.cache_clear()
+
+    def given(*, taught=b"", remembers="CAM", fingerprint="these", execution=None, **changes):
+        run = dataclasses.replace(RUNS["softmax_cam"], **changes)
+        mixer, images = Mixer(), SimpleNamespace(ids_below=900)
+        mixer.remembers, content.fingerprint = remembers, fingerprint
+        materials.give_memory(mixer, run, images, execution or Execution(), lambda need: taught)
+        return mixer.views
+
+    return given
+
+
+@pytest.mark.parametrize("change", [{}, {"method": "wo_stn"}, {"seed": 3, "epochs": 5, "lr": 0.5}, {"batch_size": 20}])
+def test_runs_whose_views_have_the_same_maps_share_them(memory, change):
+    assert memory() is memory(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"teacher": dataclasses.replace(TEACHER, epochs=4)},
+        {"taught": b"other weights"},
+        {"remembers": "another class's CAM"},
+        {"fingerprint": "other pictures"},
+        {"dataset": "image_folder:there", "content": "these", "image_size": 64},
+        {"pad": 2},
+        {"pad_mode": "reflect"},
+        {"flip": True},
+        {"execution": Execution(threads=2)},
+        {"execution": Execution(channels_last=False)},
+    ],
+    ids=str,
+)
+def test_runs_whose_views_have_other_maps_share_none(memory, change):
+    assert memory() is not memory(**change)
+
+
+def test_cache_is_where_it_is_asked_for(memory):
+    assert not memory()._host
+    assert memory(execution=Execution(cam_cache="host"))._host
+    assert memory(execution=Execution(cam_cache="off")) is None
+    assert memory(remembers="") is None
+
+
+def test_cache_takes_no_memory_for_what_it_does_not_know():
+    before = resident_bytes()
+    ask(ViewCache(50_000_000), 7)
+    assert resident_bytes() - before < 200e6  # of 400 MB; one more byte a view says what is known
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_maps_of_another_class_are_not_taken_for_those_of_the_label(trained):

@@ -91,11 +91,21 @@ class Resident:
             x, y = self.gather(images[chosen], views[chosen])
             yield Batch(x, y, ids[chosen])
 
-    def test_batches(self, batch_size: int) -> Iterator[Batch]:
-        """All images in their order, neither cropped nor flipped, without ids of views."""
-        for start in range(0, len(self), batch_size):
-            images = torch.arange(start, min(start + batch_size, len(self)), device=self._device)
-            yield Batch(*self.gather(images, torch.full_like(images, self._plain)))
+    def test_batches(
+        self, batch_size: int, *, order: Tensor | None = None, first_id: int | None = None
+    ) -> Iterator[Batch]:
+        """All images, neither cropped nor flipped.
+
+        Args:
+            batch_size: the last batch has what is left.
+            order: (N,) int64 on the CPU, their order; None: as they are.
+            first_id: the id of the first image's view, the others' follow; None: they have none.
+        """
+        order = torch.arange(len(self)) if order is None else order
+        for images in torch.split(order, batch_size):
+            ids = None if first_id is None else first_id + self._numbers[images]
+            images = images.to(self._device, non_blocking=True)
+            yield Batch(*self.gather(images, torch.full_like(images, self._plain)), ids)
 
     def ids(self, images: Tensor, views: Tensor) -> Tensor:
         """The ids of these views of these images, (N,) int64 on the CPU: the image's number * ``self.views`` + view."""

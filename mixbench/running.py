@@ -1,0 +1,68 @@
+"""What stands around the work of ``mixbench run``: how it is done, who watches, how it is summed up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mixbench.display import Quiet
+    from mixbench.execution import Execution
+    from mixbench.grid import Sweep
+    from mixbench.launch import Plan
+
+DONE, FAILED, BAD_INPUT, DISK, INTERRUPTED = 0, 1, 2, 74, 130
+"""How a command ends: its exit code."""
+
+
+def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
+    """How a sweep is computed, by the options of the command line.
+
+    Raises:
+        ValueError: a GPU is asked for and none is there.
+    """
+    from mixbench.devices import visible_gpus
+    from mixbench.execution import Execution
+
+    gpus = visible_gpus() if how["device"] != "cpu" else []
+    if how["device"] == "cuda" and not gpus:
+        raise ValueError("--device cuda: no GPU is visible here; use --device cpu")
+    return Execution(
+        device="cuda" if gpus else "cpu",
+        threads=how["threads"],
+        data=str(how["data"]),
+        places=grid.places,
+        channels_last=how["layout"] == "channels_last",
+        cam_cache=how["cam_cache"],
+    )
+
+
+def watcher(*, quiet: bool, total: int = 0) -> Quiet:
+    """Who shows so many runs at work: bars on a terminal, lines in a pipe, or bad news only."""
+    from mixbench.display import Lines, Live, Quiet
+
+    if quiet:
+        return Quiet()
+    return Live(total) if sys.stdout.isatty() else Lines(total)
+
+
+def list_todo(planned: Plan) -> int:
+    """Name what there is to do, in its order."""
+    for run in planned.todo:
+        click.echo(f"  {run.folder}")
+    return DONE
+
+
+def summary(planned: Plan, *, quiet: bool) -> int:
+    """Say how a sweep stands, run by run where one is not done; 1 where any is not."""
+    missing = [run for run, state in planned.states.items() if state != "done"]
+    if not quiet:
+        click.echo(f"{len(planned.states) - len(missing)} of {len(planned.states)} runs are done")
+    for run in missing:
+        click.echo(f"  {planned.states[run]}: {run.folder}; see `mixbench why {run.id}`", err=True)
+    if any(planned.states[run] == "failed" for run in missing):
+        click.echo("failed runs are tried again with --retry-failed", err=True)
+    return FAILED if missing else DONE
