@@ -92,6 +92,7 @@ class PuzzleMix(Mixer):
 
     label = "PuzzleMix"
     source = "Kim et al., 2020"
+    poll: Poll
 
     def __init__(
         self,
