@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from itertools import product
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.ops import Poll
+from methods.ops import Poll, beside
 
 PLACES = 2**20
 """More than the blocks of any grid; a power of 2."""
@@ -31,17 +34,17 @@ def sources(saliency: Tensor, visible: Tensor, t_eps: float, poll: Poll) -> Tens
         poll: asked for the largest saliency, on which it depends how far a block may go, and after each round.
     """
     side = saliency.shape[1]
-    steps = _affordable(side, t_eps, poll(saliency.amax()))
-    far = torch.tensor([row**2 + column**2 for row, column in steps], dtype=torch.float32) / (side - 1) ** 2
-    ahead = torch.tensor([row * side + column for row, column in steps])
-    price, ahead = (values.to(saliency.device, non_blocking=True) for values in (far * t_eps, ahead))
-    following = _next_gain(saliency, visible, steps, price)
+    steps, price = _steps(side, t_eps)
+    reach = int(np.searchsorted(price.numpy(), poll(saliency.amax())))
+    ahead = torch.tensor([row * side + column for row, column in steps[:reach]])
+    price, ahead = beside(saliency, price[:reach], ahead)
+    following = _next_gain(saliency, visible, steps[:reach], price)
     saliency = saliency.flatten(1)
     own = torch.arange(side**2, device=saliency.device).expand_as(saliency)
     choice = following[0]
     for _ in range(side):
-        asking = choice < len(steps)
-        step = choice.clamp_max(len(steps) - 1).long()
+        asking = choice < reach
+        step = choice.clamp_max(reach - 1).long()
         # Gains are positive: as integers, their bits are in the same order. The lower of two equal blocks ranks higher.
         rank = (saliency - price[step]).view(torch.int32).long() * PLACES + (PLACES - 1 - own)
         place = torch.where(asking, own + ahead[step], 0)
@@ -50,19 +53,21 @@ def sources(saliency: Tensor, visible: Tensor, t_eps: float, poll: Poll) -> Tens
         lost = asking & (best.gather(1, place) != rank)
         if not poll(lost.any()):
             break
-        after = following.gather(0, (choice + 1).clamp_max(len(steps)).long()[None])[0]
+        after = following.gather(0, (choice + 1).clamp_max(reach).long()[None])[0]
         choice = torch.where(lost, after, choice)
     return torch.where(best >= 0, PLACES - 1 - best % PLACES, own)
 
 
-def _affordable(side: int, t_eps: float, most: float) -> list[tuple[int, int]]:
-    """Rows and columns that a block of the largest saliency may go, the nearest first, then in the order of places."""
+@functools.lru_cache(maxsize=16)
+def _steps(side: int, t_eps: float) -> tuple[list[tuple[int, int]], Tensor]:
+    """Rows and columns that a block can go, the nearest first, then in the order of places; and what each costs."""
     spans = range(1 - side, side)
     steps = sorted(product(spans, spans), key=lambda step: (step[0] ** 2 + step[1] ** 2, step))
-    return [step for step in steps if (step[0] ** 2 + step[1] ** 2) / (side - 1) ** 2 * t_eps < most]
+    squared = torch.tensor([row**2 + column**2 for row, column in steps], dtype=torch.float32)
+    return steps, squared / (side - 1) ** 2 * t_eps
 
 
-def _next_gain(saliency: Tensor, visible: Tensor, steps: list[tuple[int, int]], price: Tensor) -> Tensor:
+def _next_gain(saliency: Tensor, visible: Tensor, steps: Sequence[tuple[int, int]], price: Tensor) -> Tensor:
     """For each number of a step the first from there on that is a gain for a block, (steps + 1, N, T * T) int32."""
     side = saliency.shape[1]
     shown = F.pad(visible, [side - 1] * 4)
