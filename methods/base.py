@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from methods.ops import Poll
 from methods.views import ViewCache
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -112,6 +113,8 @@ class Mixer(nn.Module):
     """What it would ask of the same view again, in words: equal words of equal teachers mean equal values."""
     views: ViewCache | None = None
     """Where it keeps that; None: nowhere."""
+    poll: Poll | None = None
+    """Counts how often it asked the device for a value, as a solver must to see if it is done; None: it never does."""
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
         """Mix one batch of any size from `least` up; ``net`` is the network in training, returned as it was found."""

@@ -23,15 +23,27 @@ Generator = torch.Generator | None
 # ---- options, checked when a mixer is built
 
 
-def check_alpha(alpha: float) -> float:
+def check_alpha(alpha: float, *, option: str = "alpha") -> float:
     """``alpha`` itself, the parameter of a Beta or Dirichlet distribution; 0 means that nothing is mixed.
 
     Raises:
         ValueError: negative or not finite.
     """
     if not 0 <= alpha < math.inf:
-        raise ValueError(f"alpha is {alpha}: it must be a finite number, at least 0; take 0 to mix nothing")
+        raise ValueError(f"{option} is {alpha}: it must be a finite number, at least 0; take 0 to mix nothing")
     return alpha
+
+
+def check_weight(option: str, weight: float, *, most: float = math.inf, why: str = "") -> float:
+    """``weight`` itself, a mixer's ``option`` that is neither negative nor infinite, nor more than ``most``.
+
+    Raises:
+        ValueError: it is; ``why`` says what is wrong with more than ``most``.
+    """
+    if not 0 <= weight < math.inf or weight > most:
+        bounds = "a finite number, at least 0" if most == math.inf else f"between 0 and {most:g}"
+        raise ValueError(f"{option} is {weight}: it must be {bounds}{why and f'; {why}'}")
+    return weight
 
 
 def check_prob(prob: float, *, option: str = "prob") -> float:
@@ -182,6 +194,25 @@ def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
     in_rows = (top <= rows) & (rows < bottom)
     in_columns = (left <= columns) & (columns < right)
     return (in_rows[:, :, None] & in_columns[:, None, :]).unsqueeze(1)
+
+
+# ---- values that the host must know
+
+
+class Poll:
+    """Asks a tensor for its one value, and counts how often: on a GPU the host waits each time.
+
+    Attributes:
+        count: of the questions so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, value: Tensor) -> float:
+        """The value."""
+        self.count += 1
+        return value.item()
 
 
 # ---- networks of a mixer's own

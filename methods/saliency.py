@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.base import Batch, Network, TeacherMixer
 from methods.ops import beside, check_choice
@@ -57,6 +59,43 @@ class CamMixer(TeacherMixer):
         x, y = batch.x[places], batch.y[places]
         self._shown += len(x)
         return look(self.teacher, x, y if self.cam_class == "label" else None)
+
+
+@contextmanager
+def eval_mode(net: Network) -> Iterator[None]:
+    """The network in eval mode, and then each of its parts in the mode in which it was found."""
+    modes = {part: part.training for part in cast("nn.Module", net).modules()}
+    cast("nn.Module", net).eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def input_gradient(net: Network, x: Tensor, y: Tensor) -> Tensor:
+    """How the mean cross-entropy of a batch changes with its normalised images, (N, C, H, W).
+
+    The network is asked in eval mode, once forth and back, and left as it was found; of its weights no gradient is
+    computed.
+
+    Args:
+        net: the network that is asked.
+        x: (N, C, H, W) images in [0, 1].
+        y: (N, G) soft labels.
+    """
+    with torch.enable_grad(), eval_mode(net):
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(net(x), y), x)
+    return gradient * net.std
+
+
+def magnitude(gradient: Tensor) -> Tensor:
+    """The root of the mean square over channels, (N, H, W), of (N, C, H, W)."""
+    # The square of a small float32 is 0: each image's gradient is brought to a largest entry of 1 for it.
+    largest = gradient.abs().amax((1, 2, 3), keepdim=True)
+    scaled = gradient / largest.masked_fill(largest == 0, 1)
+    return scaled.square().mean(1).sqrt() * largest[:, 0]
 
 
 def cam(teacher: Network, x: Tensor, y: Tensor | None) -> Tensor:

@@ -9,7 +9,11 @@ TEACHER = "teacher: {method: simple}"
 SWEEP_HAS = "a sweep has: settings, methods, seeds, set, teacher, policy, table, recipes"
 
 DESCRIPTIONS = {
-    "unknown method": ("mixup", "mixupp", r"methods: mixupp: there is no method 'mixupp'; there are: .*mixup, simple"),
+    "unknown method": (
+        "mixup",
+        "mixupp",
+        r"methods: mixupp: there is no method 'mixupp'; there are: .*mixup, puzzlemix",
+    ),
     "unknown data set": (
         "digits/",
         "digitz/",

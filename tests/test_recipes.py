@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mixbench import catalog
 from mixbench.resolve import load_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,27 @@ def test_mixup_and_cutmix_have_kim_et_als_alpha_on_tiny_imagenet_and_their_own_e
     for setting, options in (("tiny_imagenet/preactresnet18", (("alpha", 0.2),)), ("cifar100/preactresnet18", ())):
         found = runs(setting, "mixup", "cutmix")
         assert found["mixup"].options == found["cutmix"].options == options
+
+
+def test_puzzlemix_has_kim_et_als_options(runs):
+    tiny = {"t_size": -1, "clean_lam": 1.0}
+    for setting, told in (
+        ("cifar100/wrn28_10", {}),
+        ("cifar100/preactresnet18", {}),
+        ("tiny_imagenet/preactresnet18", tiny),
+    ):
+        assert dict(runs(setting, "puzzlemix")["puzzlemix"].options) == told
+    common = {"mixup_alpha": 1.0, "n_labels": 3, "eta": 0.2, "beta": 1.2, "gamma": 0.5, "neigh_size": 4, "t_eps": 0.8}
+    cifar = {
+        "transport": True,
+        "t_size": 4,
+        "clean_lam": 0.0,
+        "adv_p": 0.0,
+        "adv_eps": 10.0,
+        "block_num": (2, 4, 8, 16),
+    }
+    defaults = catalog.declaration("puzzlemix").options
+    assert common | cifar == {name: defaults[name] for name in common | cifar}
 
 
 def test_kim_et_als_recipes_can_be_had_with_cross_entropy(runs):

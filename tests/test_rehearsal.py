@@ -88,6 +88,7 @@ def rehearsal(tmp_path):
 BAD = {
     "alpha": ("simple: , mixup: {alpha: -1}", "mixup: alpha is -1.0: it must be a finite number, at least 0"),
     "row of a name of its own": ("mine: {method: cutmix, prob: 2}", "mine: prob is 2.0: it must lie between 0 and 1"),
+    "blocks": ("puzzlemix: ", "puzzlemix: block_num holds 16, but images have 8 pixels a side: take of 2, 4, 8"),
     "k": ("transformmix: {k: 1}", "transformmix: k is 1: it must be at least 2"),
     "even kernel": ("transformmix: {mask_kernel: 4}", "transformmix: mask_kernel is 4: it must be odd"),
     "k above the batch size": (

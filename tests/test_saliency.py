@@ -1,9 +1,11 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from methods.contract import SmallNetwork
-from methods.saliency import cam, full_size, raw_cam
+from methods.saliency import cam, eval_mode, full_size, input_gradient, magnitude, raw_cam
 
 
 class Bright(nn.Module):
@@ -91,3 +93,46 @@ def test_cam_of_a_faint_map_still_fills_the_range():
     features[0, 0, 0, 0] = 2e-8
     maps = full_size(raw_cam(features, torch.ones(1, 1)), 2, 2)
     torch.testing.assert_close(maps[0, 0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+
+
+def test_input_gradient_is_that_of_the_normalised_images():
+    net, x, y = SmallNetwork(), torch.rand(4, 3, 8, 8), torch.eye(10)[:4]
+    plain, normalised = copy.deepcopy(net).eval(), ((x - net.mean) / net.std).requires_grad_()
+    plain.mean.zero_()
+    plain.std.fill_(1)
+    (expected,) = torch.autograd.grad(nn.functional.cross_entropy(plain(normalised), y), normalised)
+    with torch.no_grad():
+        torch.testing.assert_close(input_gradient(net, x, y), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_input_gradient_computes_none_of_weights():
+    net, seen = SmallNetwork(), []
+    for weight in net.parameters():
+        weight.register_hook(seen.append)
+    gradient = input_gradient(net, torch.rand(2, 3, 8, 8), torch.eye(10)[:2])
+    assert gradient.abs().max() > 0
+    assert not gradient.requires_grad
+    assert not seen
+
+
+def test_eval_mode_is_that_of_every_part():
+    net = SmallNetwork()
+    with eval_mode(net):
+        assert not any(module.training for module in net.modules())
+
+
+def test_eval_mode_gives_each_part_its_own_mode_back_also_after_an_error():
+    net = SmallNetwork()
+    net.layer1.eval()
+    before = [module.training for module in net.modules()]
+    with pytest.raises(RuntimeError), eval_mode(net):
+        net(torch.empty(0))
+    assert [module.training for module in net.modules()] == before
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_magnitude_is_the_root_of_the_mean_square_however_small_or_large(scale):
+    gradient = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * scale
+    expected = gradient.square().mean(1).sqrt().float()
+    torch.testing.assert_close(magnitude(gradient.float()), expected, rtol=1e-5, atol=0)
+    assert torch.equal(magnitude(torch.zeros(1, 3, 4, 4)), torch.zeros(1, 4, 4))

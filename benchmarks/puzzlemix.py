@@ -1,0 +1,159 @@
+"""Where the time of PuzzleMix goes, part by part and by the number of blocks, at 32 and at 224 pixels.
+
+    python benchmarks/puzzlemix.py [--data DIR] [--rounds N] [--steps N]
+
+Saliency is given, as it is after some steps of training: on its peaks depends how long labels and moves take. Pictures
+of 32 pixels are CIFAR-10's, or without it in DIR made up; those of 224 are cut out of scikit-learn's two photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any, cast
+from unittest import mock
+
+import torch
+from loop import load
+from machine import as_a_worker, heading
+from sklearn.datasets import load_sample_images
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods import Batch, Network
+from methods.puzzlemix import PuzzleMix
+from methods.saliency import input_gradient
+from mixbench import nets
+from mixbench.data import DATASETS
+from mixbench.data.read import Pictures
+
+BLOCKS = (2, 4, 8, 16)
+PARTS = {
+    "costs": "methods.blocks.block_costs",
+    "cut": "methods.graphcut.swap",
+    "exact cut": "methods.graphcut.exact",
+    "plan": "methods.puzzlemix.sources",
+    "move": "methods.puzzlemix.assemble",
+}
+"""The function that does each part; all else is draws, means of saliency and labels."""
+SIZES: Mapping[str, tuple[int, int, Mapping[str, Any]]] = {
+    "128 of 3 x 32 x 32, the README's options for CIFAR": (128, 32, {}),
+    "the same, the cheapest labels": (128, 32, {"solver": "exact"}),
+    "16 of 3 x 224 x 224, their options for ImageNet": (16, 224, {"t_size": -1, "neigh_size": 2}),
+}
+"""Images of a batch, their side, and options, by what the table is called."""
+
+
+def main() -> None:
+    """Measure and print tables in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=300, help="of training, before saliency is taken")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    pictures, origin = load(asked.data)
+    net = trained(pictures, asked.steps)
+    how = f"saliency of a ResNet-8 after {asked.steps} steps on {origin}, given; one thread, CPU time"
+    print(heading("PuzzleMix", f"{how}, mean of {asked.rounds} batches, each with a lam of its own"))
+    for name, (count, side, options) in SIZES.items():
+        x = (small(pictures) if side == 32 else large(side))[:count].contiguous(memory_format=torch.channels_last)
+        batch = Batch(x, torch.eye(10)[torch.arange(count) % 10])
+        print(table(name, {blocks: measured(batch, net, blocks, options, asked.rounds) for blocks in BLOCKS}))
+
+
+def trained(pictures: Pictures, steps: int) -> Network:
+    """A ResNet-8 that has seen so many batches."""
+    facts = DATASETS["cifar10"]
+    net = nets.build("resnet8", classes=10, channels=3, image_size=32, mean=facts.mean, std=facts.std)
+    net.to(memory_format=torch.channels_last)
+    sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    for _ in range(steps):
+        chosen = torch.randint(len(pictures.train_y), (128,)).numpy()
+        loss = F.cross_entropy(
+            net(as_images(pictures.train_x[chosen])), torch.from_numpy(pictures.train_y[chosen]).long()
+        )
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+    return cast("Network", net)
+
+
+def as_images(pixels: Any) -> Tensor:
+    """Pictures (N, H, W, 3) of bytes as images in [0, 1]."""
+    return torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def small(pictures: Pictures) -> Tensor:
+    """Test images of 32 pixels."""
+    return as_images(pictures.test_x[:128])
+
+
+def large(side: int) -> Tensor:
+    """Sixteen pieces of photographs."""
+    photographs = [as_images(photograph[None]) for photograph in load_sample_images().images]
+    pieces = [photograph.unfold(2, side, 60).unfold(3, side, 120).flatten(2, 3)[0] for photograph in photographs]
+    return torch.cat([piece.transpose(0, 1) for piece in pieces])
+
+
+def measured(batch: Batch, net: Network, blocks: int, options: Mapping[str, Any], rounds: int) -> dict[str, float]:
+    """Mean CPU milliseconds of each part, and of the whole, for a batch."""
+    mixer = PuzzleMix(block_num=(blocks,), **options)
+    gradient = input_gradient(net, batch.x, batch.y)
+    mixer.look = lambda *_: (gradient, None)
+    times: list[dict[str, float]] = []
+    with torch.no_grad():
+        for seed in range(-1, rounds):
+            mixer.generator = torch.Generator().manual_seed(seed % rounds)
+            with watched() as spent:
+                begun = time.process_time()
+                mixer(batch, net)
+                spent["whole"] = 1000 * (time.process_time() - begun)
+            times += [spent] if seed >= 0 else []
+    return {part: fmean(one[part] for one in times) for part in times[0]}
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, float]]:
+    """CPU milliseconds that each part takes within the block, by name."""
+    spent = dict.fromkeys(PARTS, 0.0)
+
+    def timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **named: Any) -> Any:
+            begun = time.process_time()
+            answer = call(*args, **named)
+            spent[part] += 1000 * (time.process_time() - begun)
+            return answer
+
+        return called
+
+    with ExitStack() as stack:
+        for part, place in PARTS.items():
+            module, _, name = place.rpartition(".")
+            call = getattr(__import__(module, fromlist=[name]), name)
+            stack.enter_context(mock.patch(place, timed(part, call)))
+        yield spent
+
+
+def table(name: str, found: Mapping[int, Mapping[str, float]]) -> str:
+    """Milliseconds a batch, with a row for each number of blocks and one for their mean."""
+    rows = {str(blocks): of for blocks, of in found.items()}
+    rows["mean"] = {part: fmean(of[part] for of in found.values()) for part in found[BLOCKS[0]]}
+    parts = [part for part in PARTS if rows["mean"][part]]
+    lines = [f"### {name}\n", f"| blocks, ms | {' | '.join(parts)} | rest | whole |", "|---" * (len(parts) + 3) + "|"]
+    for label, of in rows.items():
+        rest = of["whole"] - sum(of[part] for part in parts)
+        lines.append(
+            f"| {label} | {' | '.join(f'{of[part]:.1f}' for part in parts)} | {rest:.1f} | {of['whole']:.1f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    as_a_worker()
+    main()
