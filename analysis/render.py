@@ -136,8 +136,9 @@ def _missing(grid: Grid, command: str) -> str:
     if not missing:
         return ""
     failed = len(grid.gathered.failed)
-    again = f" --retry-failed` ({failed} failed)" if failed else "`"
-    return f"{missing} of {grid.gathered.asked} runs {'is' if missing == 1 else 'are'} missing: `{command}{again}"
+    again = f" --retry-failed` ({failed} failed: see `mixbench why`)" if failed else "`"
+    runs = f"run{'s' if grid.gathered.asked != 1 else ''} {'is' if missing == 1 else 'are'}"
+    return f"{missing} of {grid.gathered.asked} {runs} missing: `{command}{again}"
 
 
 def _filled(grid: Grid, numbers: Mapping[str, Any]) -> str:

@@ -68,14 +68,14 @@ def in_frame(theta: Tensor) -> Tensor:
 
 
 def follows(shown: Tensor, lam: Tensor) -> Tensor:
-    """How the means of masks, (N, k), follow lam, (N, k): their correlation over the mixes, the least of the k images.
+    """By how much the means of masks, (N, k), grow with lam, (N, k): the least slope of the k images, a scalar.
 
-    A scalar; 0 where they are all the same.
+    1 where a mask shows as much of its image as the label says, 0 where it shows the same whatever lam is. A
+    correlation would not tell: masks that hardly move can follow lam closely.
     """
     shown, lam = shown - shown.mean(0), lam - lam.mean(0)
-    scale = shown.norm(dim=0) * lam.norm(dim=0)
-    correlation: Tensor = (shown * lam).sum(0) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
-    return correlation.amin()
+    slope: Tensor = (shown * lam).sum(0) / lam.square().sum(0).clamp_min(torch.finfo(lam.dtype).tiny)
+    return slope.amin()
 
 
 @contextlib.contextmanager
@@ -103,10 +103,10 @@ def diagnosis(policy: nn.Module, seen: Sequence[Signs]) -> dict[str, float]:
 
     Returns:
         ``in_frame``: of a learned warp, `in_frame` of the image of which the least is left, in the mean of all mixes.
-        ``mask_lam``: of a learned mask, how it `follows` lam.
+        ``mask_slope``: of a learned mask, how it `follows` lam.
     """
     if not isinstance(policy, Diagnosable):
         return {}
     within, shown, lam = (torch.cat(one) for one in zip(*seen, strict=True))
     said = {"in_frame": within.mean(0).amin().item()} if policy.form.warp == "learned" else {}
-    return said | ({"mask_lam": follows(shown, lam).item()} if policy.form.mask == "learned" else {})
+    return said | ({"mask_slope": follows(shown, lam).item()} if policy.form.mask == "learned" else {})

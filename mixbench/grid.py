@@ -125,10 +125,13 @@ class Sweep:
         Raises:
             ValueError: it has no such row.
         """
-        unknown = [row for row in rows if row not in self.rows]
+        # A row with a list of values became one for each, ``mixup[alpha=0.2]``; its name stands for them all.
+        meant = {row: [one for one in self.rows if one == row or one.startswith(f"{row}[")] for row in rows}
+        unknown = [row for row, found in meant.items() if not found]
         if unknown:
             raise ValueError(f"{self.name} has no row {', '.join(unknown)}; its rows: {', '.join(self.rows)}")
-        return replace(self, cells=tuple(cell for cell in self.cells if cell.row in rows))
+        kept = {row for found in meant.values() for row in found}
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.row in kept))
 
     def asked_by(self) -> dict[Run, str]:
         """Who asks for each run: its row, or the row that needs it and by which links, ``lr -> teacher simple``."""

@@ -42,6 +42,9 @@ def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
         return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.places)
 
 
+LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}"}
+"""How each link mostly is written."""
+
 GIVEN = (*LINKS, "image_size")
 """What a mixer may be given, by the name of its parameter."""
 
@@ -131,6 +134,7 @@ class _Resolver:
                 values |= self._imported(values)
             if "epochs" not in values:
                 raise ValueError(f"the recipe for {request.setting} does not say how many epochs; add 'epochs:' to it")
+            _check_searched(request, values)
             declared = catalog.declaration(request.method)
             written = {name: value for layer in layers for name, value in layer.options.get(request.method, {}).items()}
             options = as_options(catalog.settled(request.method, written | dict(request.options)))
@@ -204,7 +208,7 @@ class _Resolver:
         """The run that a link means: the same setting and seed, but for what the link says."""
         place = f"{self._path}: {' -> '.join(request.via)}"
         if name not in request.links:
-            raise ValueError(f"{place} needs a {name}; say which with '{name}:', like {name}: {{method: simple}}")
+            raise ValueError(f"{place} needs a {name}; say which with '{name}:', like {name}: {LIKE[name]}")
         link = request.links[name]
         method = link.method or request.method
         with blaming(f"{place}: {name}"):
@@ -236,6 +240,14 @@ class _Resolver:
             named = OWN_FOLDER + Path(path).name
             self._facts[dataset, image_size] = named, found.content.fingerprint, found.facts
         return self._facts[dataset, image_size]
+
+
+def _check_searched(request: _Request, values: Mapping[str, Any]) -> None:
+    """Refuse a policy link that leads to no search; it would lead on to a policy of its own, and on."""
+    asked_as = request.via[-1].partition(" ")[0] if len(request.via) > 1 else ""
+    if asked_as == "policy" and values.get("task") != "search":
+        told = f"recipe {request.recipe} does not say" if request.recipe else "there is no recipe that says"
+        raise ValueError(f"a policy is searched for, but {told} task: search; write {LIKE['policy']}")
 
 
 def _canonical(facts: Facts, run: Run) -> Run:

@@ -254,3 +254,6 @@ def _frozen(value: Any) -> Any:
 
 
 _TYPES: Mapping[str, Any] = get_type_hints(Run)
+
+RUN_FIELDS = frozenset(_TYPES)
+"""Names of the fields of a `Run`."""

@@ -71,10 +71,11 @@ def test_images_of_a_mix_and_mixes_of_a_batch_are_told_apart():
     torch.testing.assert_close(in_frame(matrices), torch.tensor([[1.0, 0.5], [0.0, 0.25]]))
 
 
-def test_masks_follow_lam_as_their_means_correlate_with_it():
+def test_masks_follow_lam_as_their_means_grow_with_it():
     lam = draw_lam(500, 2, 1.0, torch.Generator().manual_seed(0))
     noise = torch.rand(500, 2, generator=torch.Generator().manual_seed(1))
-    assert follows(0.3 + 0.2 * lam, lam).item() == pytest.approx(1.0)
+    assert follows(lam, lam).item() == pytest.approx(1.0)
+    assert follows(0.3 + 0.2 * lam, lam).item() == pytest.approx(0.2)
     assert follows(lam.flip(1), lam).item() == pytest.approx(-1.0)
     assert abs(follows(noise, lam).item()) < 0.1
 
@@ -109,15 +110,15 @@ def test_diagnosis_is_of_the_image_that_is_worst_off_in_all_batches():
         Signs(torch.tensor([[0.1, 0.8]] * 3), lam[1:], lam[1:]),
     ]
     found = diagnosis(module(), batches)
-    assert found == {"in_frame": pytest.approx((1.0 + 3 * 0.1) / 4), "mask_lam": pytest.approx(1.0)}
+    assert found == {"in_frame": pytest.approx((1.0 + 3 * 0.1) / 4), "mask_slope": pytest.approx(1.0)}
 
 
 @pytest.mark.parametrize(
     ("form", "names"),
     [
-        ({}, {"in_frame", "mask_lam"}),
+        ({}, {"in_frame", "mask_slope"}),
         ({"mask": "none"}, {"in_frame"}),
-        ({"warp": "none"}, {"mask_lam"}),
+        ({"warp": "none"}, {"mask_slope"}),
         ({"warp": "none", "mask": "softmax_cam"}, set()),
     ],
 )

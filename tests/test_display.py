@@ -8,7 +8,7 @@ from mixbench.pool import Standing
 from mixbench.spec import Run
 
 RUN = Run(method="wo_stn", task="search", dataset="digits", model="tiny", epochs=2)
-SEARCHED = {"excess": 2.3051, "tau": 0.7249, "in_frame": 0.9, "mask_lam": 0.98}
+SEARCHED = {"excess": 2.3051, "tau": 0.7249, "in_frame": 0.9, "mask_slope": 0.98}
 
 
 def standing(metrics=SEARCHED, *, steps=50, rate=5412.0):
