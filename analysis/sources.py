@@ -21,10 +21,12 @@ class Source:
     Attributes:
         run: what the mixer is built for; of a search, with the search itself as its policy.
         finished: the run whose results are used; None: there is none, and the method has its default options.
+        warning: what went wrong in the search of its policy; "" where nothing did.
     """
 
     run: Run
     finished: Run | None
+    warning: str = ""
 
     @property
     def sentence(self) -> str:
@@ -32,9 +34,8 @@ class Source:
         if self.finished is None:
             return f"{self.run.method}: its default options; it has no finished run of this setting and seed"
         needs = ((link, getattr(self.finished, link)) for link in LINKS)
-        return f"{self.run.method}: {self.finished.folder}" + "".join(
-            f", {link} {need.folder}" for link, need in needs if need is not None
-        )
+        told = "".join(f", {link} {need.folder}" for link, need in needs if need is not None)
+        return f"{self.run.method}: {self.finished.folder}{told}" + f"; {self.warning}" * bool(self.warning)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _named(wanted: Wanted, store: Store) -> Mapping[str, Source]:
                 raise ValueError(f"a run of {run.method} is named already; leave one of the two out")
             if not _has_finished(run, store):
                 raise ValueError(f"{run.folder} has not finished, or its weights are not here")
-        named[run.method] = _source(run)
+        named[run.method] = _source(run, store)
     return named
 
 
@@ -106,7 +107,8 @@ def _found(wanted: Wanted, method: str, needs: Sequence[str], there: Sequence[Ru
     task = "search" if "policy" in needs else "classify"
     runs = [run for run in there if (run.method, run.task) == (method, task) and _has_finished(run, store)]
     # Runs that differ only in how a network was trained mix alike: the first speaks for all.
-    found = {(one.run.options, one.run.teacher, one.run.policy): one for one in map(_source, reversed(runs))}
+    sources = (_source(run, store) for run in reversed(runs))
+    found = {(one.run.options, one.run.teacher, one.run.policy): one for one in sources}
     if len(found) > 1:
         folders = ", ".join(sorted(run.folder for one in found.values() if (run := one.finished)))
         raise ValueError(
@@ -132,8 +134,10 @@ def _plain(method: str, wanted: Wanted, there: Sequence[Run]) -> Run:
     return Run(method=method, dataset=dataset, model=model, seed=wanted.seed, epochs=1)
 
 
-def _source(run: Run) -> Source:
-    return Source(replace(run, policy=run) if run.task == "search" else run, run)
+def _source(run: Run, store: Store) -> Source:
+    shown = replace(run, policy=run) if run.task == "search" else run
+    searched = store.recorded(shown.policy) if shown.policy else None
+    return Source(shown, run, str(searched.notes.get("warning", "")) if searched else "")
 
 
 def _has_finished(run: Run, store: Store) -> bool:

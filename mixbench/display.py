@@ -18,6 +18,9 @@ BAD = ("failed", "lost", "blocked")
 SHOWN: Mapping[str, str] = MappingProxyType({"top1": ".1f", "excess": ".2f", "tau": ".2f"})
 """The metrics that tell how a run goes, where it has them, and their formats."""
 
+WIDE = 130
+"""Columns of a terminal from which a run's whole name and all its figures stand beside its bar."""
+
 LINE_SECONDS = 60.0
 """Between two lines of one run, where output is no terminal."""
 
@@ -107,6 +110,7 @@ class Live(Lines):
         self._progress = Progress(*columns, console=self.console, transient=True)
         self._all = self._progress.add_task("all runs", total=total, figures="")
         self._bars: dict[Run, TaskID] = {}
+        self._is_wide = self.console.width >= WIDE
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -117,12 +121,14 @@ class Live(Lines):
 
     def started(self, run: Run) -> None:
         """Give the run a bar."""
-        self._bars[run] = self._progress.add_task(run.folder, total=None, figures="")
+        name = run.folder if self._is_wide else run.folder.rpartition("-")[0]
+        self._bars[run] = self._progress.add_task(name, total=None, figures="")
 
     def moved(self, run: Run, at: Standing) -> None:
         """Move its bar."""
         self._standings[run] = at
-        self._progress.update(self._bars[run], completed=at.steps, total=at.of, figures=", ".join(figures(at)))
+        known = figures(at) if self._is_wide else figures(at)[:1]
+        self._progress.update(self._bars[run], completed=at.steps, total=at.of, figures=", ".join(known))
 
     def ended(self, run: Run, state: str, text: str) -> None:
         """Replace its bar by a line."""

@@ -179,7 +179,10 @@ class _Resolver:
     def _imported(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What an import's recipe leaves to be found: what its file holds; and epochs, which it has no use for."""
         written = values.get("checkpoint", "")
-        return {"epochs": 1, "checkpoint": self._checksum(written) if written else ""}
+        found = self._checksum(written) if written else ""
+        if found and not values.get("mean"):
+            raise ValueError("task: import needs the mean and std that the network was trained with; write both")
+        return {"epochs": 1, "checkpoint": found}
 
     def _checksum(self, checkpoint: str) -> str:
         """SHA-256 of a checkpoint's bytes; its place is kept."""

@@ -36,7 +36,8 @@ recipes:
   theirs: {{{theirs}}}
   search: {{task: search, epochs: 1, lr: 5.0e-4}}
 """
-THEIRS = "task: import, checkpoint: weights/theirs.pt"
+LIKE_OURS = "mean: [0.3], std: [0.4]"
+THEIRS = f"task: import, checkpoint: weights/theirs.pt, {LIKE_OURS}"
 
 
 def a_network():
@@ -85,7 +86,7 @@ def test_import_is_known_by_its_bytes_and_not_by_its_place(load, theirs, tmp_pat
     path, checksum = theirs
     below = load()
     (tmp_path / "moved.pt").write_bytes(path.read_bytes())
-    absolute = load(theirs=f"task: import, checkpoint: {tmp_path / 'moved.pt'}")
+    absolute = load(theirs=f"task: import, checkpoint: {tmp_path / 'moved.pt'}, {LIKE_OURS}")
     assert below.cells == absolute.cells
     assert below.cells[0].runs[0].teacher.checkpoint == checksum
     assert (below.places[checksum], absolute.places[checksum]) == ("weights/theirs.pt", str(tmp_path / "moved.pt"))
@@ -153,7 +154,7 @@ def test_import_as_a_row_stands_in_a_column_where_the_table_allows_it(load, thei
     methods = "{simple: , theirs: {method: simple, recipe: theirs, label: Theirs}}"
     with pytest.raises(ValueError, match="they differ in task"):
         load(methods)
-    unlike = "table: {unlike: [task, checkpoint, epochs, batch_size, pad, flip, train_images, schedule]}"
+    unlike = "table: {unlike: [task, checkpoint, mean, std, epochs, batch_size, pad, flip, train_images, schedule]}"
     sweep = load(methods, more=unlike)
     assert sweep.labels["theirs"] == "Theirs"
     assert [len(cell.runs) for cell in sweep.cells] == [2, 1]
@@ -175,6 +176,7 @@ def test_import_set_for_a_whole_sweep_is_not_set_for_what_its_runs_ask(load, the
         ("checkpoint: weights/theirs.pt", "checkpoint belongs to task: import, but task is classify; change one"),
         ("task: import, checkpoint: gone.pt", r"checkpoint: there is no file .*data/gone\.pt; put it there, or write"),
         ("task: import, checkpoint: weights", r"checkpoint: there is no file .*data/weights; put it there"),
+        ("task: import, checkpoint: weights/theirs.pt", "task: import needs the mean and std that the network was tr"),
         ("task: import, checkpoint: 7", "checkpoint must be text, not 7"),
     ],
 )

@@ -70,6 +70,12 @@ def test_parts_have_the_rows_of_the_papers_figures(scene):
     assert [block.title.split(",")[0] for block in panel.blocks] == ["Test images of digits", "Mixup", "TransformMix"]
 
 
+def test_a_collapsed_search_is_named_as_one_below_its_picture(scene):
+    (caption,) = [line for line in parts(scene("transformmix", seed=1)).caption if THREE.folder in line]
+    assert "the search has collapsed" in caption
+    assert "collapsed" not in " ".join(parts(scene("transformmix")).caption)
+
+
 def test_parts_leave_out_what_a_method_does_not_have(scene):
     assert labels(parts(scene("wo_mpn")))[1] == ["CAM 1", "CAM 2", "moved 1", "moved 2", "result, clipped"]
 
