@@ -52,13 +52,18 @@ def test_lines_of_a_long_run_have_its_figures_now_and_then(capsys, monkeypatch):
     assert capsys.readouterr().out == f"{RUN.folder} at 25 %, excess 2.31, tau 0.72, 5,412 images/s\n"
 
 
-def test_bar_of_a_run_at_work_has_its_figures():
+@pytest.mark.parametrize(
+    ("columns", "name", "known"),
+    [(150, RUN.folder, "excess 2.31, tau 0.72, 5,412 images/s"), (80, RUN.folder[:-11], "excess 2.31")],
+)
+def test_bar_of_a_run_at_work_has_as_many_of_its_figures_as_fit(columns, name, known, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
     with Live(2) as live:
         live.started(RUN)
         live.moved(RUN, standing())
-        (bar,) = [task for task in live._progress.tasks if task.description == RUN.folder]
-    assert (bar.completed, bar.total) == (50, 200)
-    assert bar.fields["figures"] == "excess 2.31, tau 0.72, 5,412 images/s"
+        _, bar = live._progress.tasks
+    assert (bar.description, bar.completed, bar.total) == (name, 50, 200)
+    assert bar.fields["figures"] == known
 
 
 def test_quiet_display_says_what_goes_wrong_and_nothing_else(capsys):
