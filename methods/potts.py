@@ -23,6 +23,10 @@ Flags = NDArray[np.bool_]
 
 EXACT = 2**53
 """Below it whole numbers are exact in float64."""
+FEW = 16
+"""Blocks up to which a cut is found by going through all that a row could be."""
+NEVER = 2.0**60
+"""Costs more than anything else."""
 
 
 def swap(costs: Floats, weight: int, distances: Floats) -> Integers:
@@ -41,23 +45,24 @@ def swap(costs: Floats, weight: int, distances: Floats) -> Integers:
     low, high, rank = _pairs(costs.shape[2])
     labels = np.zeros(costs.shape[:2], np.int64)
     start = np.zeros(len(costs), np.int64)
-    energy = grids.energy(labels)
+    energy, view = grids.energy(labels), grids.look(labels)
     while True:
-        view = grids.look(labels)
-        place = np.where(view.stirred, rank[labels], len(low))
-        number = np.where(place >= start[:, None, None], place, len(low)).min((1, 2))
+        place = np.where(view.stirred, rank[labels], len(low)).reshape(len(costs), -1)
+        number = np.where(place >= start[:, None], place, len(low)).min(1)
         ended = number == len(low)
-        if ended.any() or ended.all():  # of a cycle; another follows one that lowered the sum
+        over = ended & (start > 0) & (place < len(low)).any(1)
+        if over.any():  # a cycle is; another follows one that lowered the sum
             after = grids.energy(labels)
-            again = ended & (start > 0) & (after < energy)
+            again = over & (after < energy)
             energy, start = np.where(again, after, energy), np.where(again, 0, start)
             if again.any():
                 continue
-            if ended.all():
-                return labels
+        if ended.all():
+            return labels
         pair = np.where(ended, 0, number)
         labels = grids.deal(labels, view, low[pair], high[pair], ~ended)
-        start = np.where(ended, len(low), number + 1)
+        view = grids.look(labels)
+        start = np.where(ended, start, number + 1)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class _Grids:
 
     def energy(self, labels: Integers) -> Floats:
         """The sum that each grid pays, (N,)."""
-        held = np.eye(self.costs.shape[2])[labels]
+        held = _identity(self.costs.shape[2])[labels]
         pairs = (_adjacent(labels.shape[1]) @ held) @ self.apart
         return np.asarray((held * (self.costs + pairs / 2)).sum((1, 2)))
 
@@ -89,7 +94,7 @@ class _Grids:
         """The grids as they stand."""
         count = self.costs.shape[2]
         grid, block = self._places
-        near = _adjacent(labels.shape[1]) @ np.eye(count)[labels]
+        near = _adjacent(labels.shape[1]) @ _identity(count)[labels]
         cost = self.costs + near @ self.apart
         # Neighbours of the same label could come along, so that the edge to them would cost nothing.
         alike = near[grid, block, labels][..., None] * self.apart[grid, labels]
@@ -119,6 +124,8 @@ def cut(gain: Floats, weight: Floats, held: Flags) -> Flags:
         weight: (N, 1), of each edge between two blocks that are held.
         held: (N, B * B).
     """
+    if gain.shape[1] <= FEW:
+        return _by_rows(gain, weight, held)
     adjacent = _adjacent(gain.shape[1])
     low, high, open_ = np.zeros_like(held), np.zeros_like(held), held
     while True:
@@ -129,6 +136,28 @@ def cut(gain: Floats, weight: Floats, held: Flags) -> Flags:
             break
         low, high, open_ = low | stays, high | goes, open_ & ~(stays | goes)
     return high | _by_flow(pull, weight, open_) if open_.any() else high
+
+
+def _by_rows(gain: Floats, weight: Floats, held: Flags) -> Flags:
+    """`cut` by the least cost of all rows down to each one, for every way in which that one could be."""
+    side = int(held.shape[1] ** 0.5)
+    ways, beside, below = _ways(side)
+    # Of equal sums the one with the fewest blocks is less by so many parts of one.
+    parts = held.shape[1] + 1
+    own = np.where(held, gain * parts + 1, NEVER).reshape(-1, side, side) @ ways
+    among = np.where(held, weight * parts, 0).reshape(-1, side, side)
+    own += np.minimum(among[:, :, 1:], among[:, :, :-1]) @ beside
+    seams = (np.minimum(among[:, 1:], among[:, :-1]) @ below).reshape(-1, side - 1, *[ways.shape[1]] * 2)
+    least, came = own[:, 0], []
+    for row in range(1, side):
+        sums = least[:, :, None] + seams[:, row - 1]
+        came.append(sums.argmin(1))
+        least = sums.min(1) + own[:, row]
+    grid = np.arange(len(held))
+    chosen = [least.argmin(1)]
+    for before in reversed(came):
+        chosen.append(before[grid, chosen[-1]])
+    return np.asarray(ways.T[np.stack(chosen[::-1], 1)].reshape(held.shape) > 0)
 
 
 def _by_flow(gain: Floats, weight: Floats, held: Flags) -> Flags:
@@ -142,12 +171,30 @@ def _by_flow(gain: Floats, weight: Floats, held: Flags) -> Flags:
     return np.asarray(held & taken.numpy().reshape(held.shape))
 
 
+@functools.lru_cache(maxsize=64)
+def _identity(count: int) -> Floats:
+    """What a row of labels is looked up in, to be a row of zeros and a one."""
+    return np.eye(count)
+
+
 @functools.lru_cache(maxsize=16)
 def _adjacent(blocks: int) -> Floats:
     """1 where two blocks of a square grid are neighbours, (blocks, blocks)."""
     row, column = np.divmod(np.arange(blocks), int(blocks**0.5))
     steps = np.abs(row[:, None] - row) + np.abs(column[:, None] - column)
     return np.asarray(steps == 1, float)
+
+
+@functools.lru_cache(maxsize=4)
+def _ways(side: int) -> tuple[Floats, Floats, Floats]:
+    """All that a row of two labels can be, a column each: its blocks, (side, 2^side); where they differ from the next.
+
+    And where they differ from the row above, (side, 2^side * 2^side).
+    """
+    ways = (np.arange(2**side) >> np.arange(side)[:, None] & 1).astype(float)
+    beside = np.abs(np.diff(ways, axis=0))
+    below = np.abs(ways[:, :, None] - ways[:, None]).reshape(side, -1)
+    return ways, beside, below
 
 
 @functools.lru_cache(maxsize=64)
