@@ -110,7 +110,7 @@ def measured(batch: Batch, net: Network, blocks: int, options: Mapping[str, Any]
     with torch.no_grad():
         for seed in range(-1, rounds):
             mixer.generator = torch.Generator().manual_seed(seed % rounds)
-            with watched() as spent:
+            with watched(PARTS) as spent:
                 begun = time.process_time()
                 mixer(batch, net)
                 spent["whole"] = 1000 * (time.process_time() - begun)
@@ -119,9 +119,9 @@ def measured(batch: Batch, net: Network, blocks: int, options: Mapping[str, Any]
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, float]]:
-    """CPU milliseconds that each part takes within the block, by name."""
-    spent = dict.fromkeys(PARTS, 0.0)
+def watched(parts: Mapping[str, str]) -> Iterator[dict[str, float]]:
+    """CPU milliseconds that each part takes within the block, by name; ``parts`` says which function does it."""
+    spent = dict.fromkeys(parts, 0.0)
 
     def timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **named: Any) -> Any:
@@ -133,7 +133,7 @@ def watched() -> Iterator[dict[str, float]]:
         return called
 
     with ExitStack() as stack:
-        for part, place in PARTS.items():
+        for part, place in parts.items():
             module, _, name = place.rpartition(".")
             call = getattr(__import__(module, fromlist=[name]), name)
             stack.enter_context(mock.patch(place, timed(part, call)))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Batch, Criterion, Mixed, Mixer, Network, register
@@ -23,7 +22,7 @@ from methods.ops import (
     pair,
     soft_labels,
 )
-from methods.saliency import input_gradient, magnitude
+from methods.saliency import clean_gradient, magnitude
 from methods.transport import assemble, sources
 
 
@@ -184,14 +183,7 @@ class PuzzleMix(Mixer):
 
     def look(self, net: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """The gradient by which saliency is measured, (N, C, H, H), and the clean images' loss, if they have one."""
-        if self.clean_lam == 0:
-            return input_gradient(net, x, y), None
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            # Cross-entropy grows with the number of classes where a mean over them does not (main.py of the authors).
-            clean = 2 * self.clean_lam / y.shape[1] * F.cross_entropy(net(x), y)
-            (gradient,) = torch.autograd.grad(clean, x, retain_graph=True)
-        return gradient * net.std, clean
+        return clean_gradient(net, x, y, self.clean_lam)
 
     def solve(
         self, x: Tensor, partners: Tensor, saliency: Tensor, blocks: int, lam: float

@@ -90,6 +90,21 @@ def input_gradient(net: Network, x: Tensor, y: Tensor) -> Tensor:
     return gradient * net.std
 
 
+def clean_gradient(net: Network, x: Tensor, y: Tensor, clean_lam: float) -> tuple[Tensor, Tensor | None]:
+    """`input_gradient`; or with a ``clean_lam`` above 0, in training mode, and the loss whose gradient it is.
+
+    That loss keeps its graph, so that the network can also learn from it; its batch statistics move.
+    """
+    if clean_lam == 0:
+        return input_gradient(net, x, y), None
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        # Cross-entropy grows with the number of classes where a mean over them does not (main.py of the authors).
+        clean = 2 * clean_lam / y.shape[1] * F.cross_entropy(net(x), y)
+        (gradient,) = torch.autograd.grad(clean, x, retain_graph=True)
+    return gradient * net.std, clean
+
+
 def magnitude(gradient: Tensor) -> Tensor:
     """The root of the mean square over channels, (N, H, W), of (N, C, H, W)."""
     # The square of a small float32 is 0: each image's gradient is brought to a largest entry of 1 for it.
