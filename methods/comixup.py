@@ -199,4 +199,6 @@ def shown_labels(y: Tensor, shown: Tensor) -> Tensor:
     """Labels of collages, (N, G) float32, of labels (N, G): the mean of those of all that is shown."""
     places = shown.flatten(1)
     each = y.new_full(places.shape, 1 / places.shape[1], dtype=torch.float32)
-    return each.new_zeros(len(y), len(y)).scatter_add_(1, places, each) @ y.float()
+    shares = each.new_zeros(len(y), len(y)).scatter_add_(1, places, each)
+    with torch.autocast(y.device.type, enabled=False):  # a matrix product that it would run in bfloat16
+        return shares @ y.float()

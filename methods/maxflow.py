@@ -22,7 +22,7 @@ from methods.ops import Poll
 
 Offset = tuple[int, int, int]
 
-LARGEST = 2**30
+LARGEST = 2**30 - 1
 """Of a capacity: scipy computes with 32 bits, and an arc can hold its own capacity and that of its opposite."""
 PULSES = 32
 """Between two looks at whether anything still flows. A look costs about as much as these."""

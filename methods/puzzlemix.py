@@ -25,6 +25,9 @@ from methods.ops import (
 from methods.saliency import clean_gradient, magnitude
 from methods.transport import assemble, sources
 
+MOST_MOVED = 16
+"""Of blocks that are moved, along a side: the authors move no more."""
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -200,6 +203,7 @@ class PuzzleMix(Mixer):
         Raises:
             ValueError: the saliency is not finite.
         """
+        saliency = saliency.float()
         coarse = block_saliency(saliency, blocks)
         if not self.poll(coarse.sum().isfinite()):
             raise ValueError(
@@ -218,7 +222,7 @@ class PuzzleMix(Mixer):
         return share, (moved[: len(x)], moved[len(x) :])
 
     def notes(self) -> Mapping[str, float | str]:
-        """How often the device was asked for a value: a solver has to know whether it is done."""
+        """How often this process asked the device for a value: a solver has to know whether it is done."""
         return {"polls": self.poll.count}
 
     def _side(self, size: int, blocks: int) -> int:
@@ -234,6 +238,11 @@ class PuzzleMix(Mixer):
             if width % blocks:
                 fitting = ", ".join(str(number) for number in range(2, width + 1) if width % number == 0)
                 raise ValueError(f"block_num holds {blocks}, but images have {width} pixels a side: take of {fitting}")
+            if self.transport and self._side(width, blocks) > MOST_MOVED:
+                raise ValueError(
+                    f"t_size is {self.t_size}: of {width} pixels that leaves more than {MOST_MOVED} blocks a side to "
+                    f"move, far more than the authors ever move; take -1, which moves the blocks themselves"
+                )
 
 
 def against(noise: Tensor, gradient: Tensor, most: float) -> Tensor:

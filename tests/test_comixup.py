@@ -142,6 +142,11 @@ def test_comixup_keeps_the_contract_with_and_without_clean_images():
     check(CoMixup(clean_lam=0.0, m_block_num=(2, 8), m_part=3))
 
 
+def test_comixup_has_float32_labels_under_autocast(net):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert mix(CoMixup(), net, pictures()).y.dtype == torch.float32
+
+
 def test_comixup_asks_the_device_once(net):
     mixer = CoMixup()
     mix(mixer, net, pictures())

@@ -361,6 +361,7 @@ def test_options_are_checked_when_a_mixer_is_built(options, sentence):
     [
         ((2, 3, 16, 24), "images have 16 x 24 pixels: puzzlemix mixes square ones"),
         ((2, 3, 12, 12), "block_num holds 8, but images have 12 pixels a side: take of 2, 3, 4, 6, 12"),
+        ((2, 3, 96, 96), "t_size is 4: of 96 pixels that leaves more than 16 blocks a side to move.* take -1"),
     ],
 )
 def test_images_that_have_no_such_grid_are_refused_whatever_number_is_drawn(shape, sentence, net):

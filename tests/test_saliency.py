@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from methods.contract import SmallNetwork
-from methods.saliency import cam, eval_mode, full_size, input_gradient, magnitude, raw_cam
+from methods.saliency import cam, clean_gradient, eval_mode, full_size, input_gradient, magnitude, raw_cam
 
 
 class Bright(nn.Module):
@@ -103,6 +103,19 @@ def test_input_gradient_is_that_of_the_normalised_images():
     (expected,) = torch.autograd.grad(nn.functional.cross_entropy(plain(normalised), y), normalised)
     with torch.no_grad():
         torch.testing.assert_close(input_gradient(net, x, y), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_gradient_of_clean_images_is_that_of_the_normalised_ones_and_of_the_weighted_loss():
+    net, x, y = SmallNetwork(), torch.rand(4, 3, 8, 8), torch.eye(10)[:4]
+    net.std.copy_(torch.tensor([0.2, 0.3, 0.4]).view(1, 3, 1, 1))
+    plain, normalised = copy.deepcopy(net).train(), ((x - net.mean) / net.std).requires_grad_()
+    plain.mean.zero_()
+    plain.std.fill_(1)
+    loss = 2 * 0.5 / 10 * nn.functional.cross_entropy(plain(normalised), y)
+    (expected,) = torch.autograd.grad(loss, normalised)
+    gradient, clean = clean_gradient(net.train(), x, y, 0.5)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(clean, loss)
 
 
 def test_input_gradient_computes_none_of_weights():

@@ -140,9 +140,9 @@ def test_puzzlemix_has_the_recorded_costs(recorded):
 
 
 @pytest.mark.cases("puzzlemix_mix_")
-def test_puzzlemix_has_the_recorded_integers_but_for_one_unit(recorded):
+def test_puzzlemix_has_the_recorded_integers_on_a_gpu_but_for_one_unit(recorded):
     for ours, name in zip(recorded.integers(), ("label_cost_int", "weight_down_int", "weight_right_int"), strict=True):
-        assert (ours - recorded(name).long()).abs().max() <= 1
+        assert (ours - recorded(name).long()).abs().max() <= (1 if ours.is_cuda else 0)
 
 
 @pytest.mark.cases("puzzlemix_mix_")
@@ -164,7 +164,7 @@ def test_puzzlemix_swaps_its_own_costs_to_the_recorded_labels(recorded):
     alike = torch.stack(same).all(0).cpu()
     if recorded.n == 2:
         alike |= torch.from_numpy(recorded.case["minimiser_unique"])
-    assert alike.any()
+    assert alike.any() if labels.is_cuda else alike.all()
     assert torch.equal(labels.cpu()[alike], recorded.label.cpu()[alike])
 
 
@@ -209,7 +209,7 @@ def test_puzzlemix_goes_from_saliency_to_the_recorded_mask_and_blocks(recorded):
         recorded.x, recorded.partners, recorded("saliency"), recorded.blocks, recorded.lam
     )
     labelled_alike = (share == recorded.share()).flatten(1).all(1)
-    assert labelled_alike.float().mean() > 0.8
+    assert labelled_alike.float().mean() > 0.8 if share.is_cuda else labelled_alike.all()
     mixed = assemble(*recorded.shown(), recorded.partners, share, (first, second))
     torch.testing.assert_close(mixed[labelled_alike], recorded("mixed")[labelled_alike], rtol=0, atol=1e-6)
 
