@@ -11,7 +11,7 @@ from methods.blocks import block_saliency, divisor, label_prior, same_block
 from methods.contract import CRITERION, SmallNetwork, check
 from methods.maxflow import by_pulses
 from methods.ops import Poll
-from methods.puzzlemix import PuzzleMix, against
+from methods.puzzlemix import Draws, PuzzleMix, against
 from methods.transport import assemble, sources
 
 SIZE = 12
@@ -265,6 +265,22 @@ def plain_partners(x):
     mixer = PuzzleMix()
     mixer.generator = torch.Generator().manual_seed(0)
     return mixer.draw(len(x)).partners[:, 1]
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+@pytest.mark.parametrize("noisy", [(True, False), (False, True), (True, True)])
+def test_adversarial_noise_is_where_it_was_drawn_and_climbs_from_there(noisy, strength, net):
+    mixer, x, y = PuzzleMix(adv_p=0.5, transport=False), pictures() * 0.5 + 0.25, torch.eye(SIZE)
+    noise, gradient = pictures(seed=3) * 0.02 - 0.01, pictures(seed=4) - 0.5
+    draws = Draws(mixed=True, blocks=4, lam=0.5, partners=in_turn(SIZE), noisy=noisy, strength=strength)
+    seen, own = [], torch.arange(16).expand(SIZE, -1)
+    mixer.draw, mixer.draw_noise = lambda count: draws, lambda images: noise
+    mixer.look = lambda net, images, labels: (seen.append(images), (gradient, None))[1]
+    climbed = strength * against(noise, gradient, mixer.adv_eps)
+    for share, expected in ((1.0, x + noisy[0] * climbed), (0.0, (x + noisy[1] * climbed).roll(-1, 0))):
+        mixer.solve = lambda *_, share=share: (torch.full((SIZE, 4, 4), share), (own, own))
+        torch.testing.assert_close(mixer(Batch(x, y), net).x, expected)
+    assert torch.equal(seen[0], x + noise)
 
 
 def test_adversarial_noise_climbs_the_loss_from_where_it_was_drawn():
