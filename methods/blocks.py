@@ -8,7 +8,7 @@ code (snu-mllab/PuzzleMix at e2dbf3a), whose constants and integers these are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -48,6 +48,25 @@ class Costs:
         t = torch.linspace(0, 1, len(prior), dtype=torch.float64, device=prior.device)
         shown = self.shown.double()[..., None]
         return (1 - t) * shown[0] + t * shown[1] + prior
+
+
+DIVERGED = "the network's gradient is NaN or infinite, so its training has diverged; take a smaller lr"
+"""What to say of a saliency that is not finite."""
+
+
+def check_grids(x: Tensor, option: str, numbers: Sequence[int], *, method: str) -> None:
+    """Refuse images that cannot be cut into so many blocks along a side, which are the method's ``option``.
+
+    Raises:
+        ValueError: images are not square, or their side is no multiple of one of the numbers.
+    """
+    height, width = x.shape[2:]
+    if height != width:
+        raise ValueError(f"images have {height} x {width} pixels: {method} mixes square ones")
+    for blocks in numbers:
+        if width % blocks:
+            fitting = ", ".join(str(number) for number in range(2, width + 1) if width % number == 0)
+            raise ValueError(f"{option} holds {blocks}, but images have {width} pixels a side: take of {fitting}")
 
 
 def block_saliency(saliency: Tensor, blocks: int) -> Tensor:

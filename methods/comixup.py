@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from methods.base import Batch, Mixed, Mixer, Network, register
-from methods.blocks import block_saliency, same_block
+from methods.blocks import DIVERGED, block_saliency, check_grids, same_block
 from methods.collage import Collages, Single, peak_positions
-from methods.ops import Poll, beside, check_weight, draw_lam
+from methods.ops import Poll, beside, check_weight, draw_lam, laid_out_as
 from methods.potts import Integers
-from methods.puzzlemix import WithClean
-from methods.saliency import clean_gradient, magnitude
+from methods.saliency import WithClean, clean_gradient, magnitude
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class CoMixup(Mixer):
             ValueError: images are not square, or their side is no multiple of a number of blocks; or the gradient of
                 the network is not finite.
         """
-        self._check_images(batch.x)
+        check_grids(batch.x, "m_block_num", self.m_block_num, method="comixup")
         draws = self.draw(len(batch.x))
         gradient, clean = clean_gradient(net, batch.x, batch.y, self.clean_lam)
         (shown,) = beside(batch.x, self.solve(magnitude(gradient), draws))
@@ -137,9 +136,7 @@ class CoMixup(Mixer):
         coarse = block_saliency(saliency, draws.blocks).flatten(1)
         fetched = self.poll.values(torch.cat([coarse, peak_positions(saliency).to(coarse)], 1))
         if not fetched.isfinite().all():
-            raise ValueError(
-                "the network's gradient is NaN or infinite, so its training has diverged; take a smaller lr"
-            )
+            raise ValueError(DIVERGED)
         whole = len(fetched) // self.m_part * self.m_part
         parts = [slice(0, whole), slice(whole, len(fetched))]
         shown = [self._solve(fetched[part], draws.prior[part], draws.labels[part]) + part.start for part in parts]
@@ -165,17 +162,6 @@ class CoMixup(Mixer):
         """How often the device was asked for values: labels are found on the CPU."""
         return {"polls": self.poll.count}
 
-    def _check_images(self, x: Tensor) -> None:
-        height, width = x.shape[2:]
-        if height != width:
-            raise ValueError(f"images have {height} x {width} pixels: comixup mixes square ones")
-        for blocks in self.m_block_num:
-            if width % blocks:
-                fitting = ", ".join(str(number) for number in range(2, width + 1) if width % number == 0)
-                raise ValueError(
-                    f"m_block_num holds {blocks}, but images have {width} pixels a side: take of {fitting}"
-                )
-
 
 def halves(shares: Single) -> Integers:
     """The two images that each block shows by half, or twice the same: (..., 2) of shares (..., m) of 0, 0.5 or 1."""
@@ -191,8 +177,7 @@ def assemble(x: Tensor, shown: Tensor) -> Tensor:
     first, second = (same_block(which, x.shape[2]) for which in shown.unbind(3))
     pixels, place = x.permute(0, 2, 3, 1), torch.arange(x.shape[2], device=x.device)
     mixed = pixels[first, place[:, None], place].add_(pixels[second, place[:, None], place]).mul_(0.5)
-    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    return mixed.permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    return laid_out_as(x, mixed.permute(0, 3, 1, 2))
 
 
 def shown_labels(y: Tensor, shown: Tensor) -> Tensor:

@@ -220,6 +220,12 @@ class Poll:
         return of.cpu()
 
 
+def laid_out_as(x: Tensor, images: Tensor) -> Tensor:
+    """The images, (N, C, H, W), in the memory format of ``x``."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
 # ---- networks of a mixer's own
 
 

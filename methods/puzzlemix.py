@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.base import Batch, Criterion, Mixed, Mixer, Network, register
-from methods.blocks import Objective, block_saliency, divisor, same_block
+from methods.base import Batch, Mixed, Mixer, Network, register
+from methods.blocks import DIVERGED, Objective, block_saliency, check_grids, divisor, same_block
 from methods.ops import (
     Poll,
     beside,
@@ -22,7 +22,7 @@ from methods.ops import (
     pair,
     soft_labels,
 )
-from methods.saliency import clean_gradient, magnitude
+from methods.saliency import WithClean, clean_gradient, magnitude
 from methods.transport import assemble, sources
 
 MOST_MOVED = 16
@@ -48,21 +48,6 @@ class Draws:
     partners: Tensor
     noisy: tuple[bool, bool]
     strength: float
-
-
-@dataclass(frozen=True)
-class WithClean(Mixed):
-    """A mixed batch whose images are also learned from as they were.
-
-    Attributes:
-        clean: scalar loss of the images before mixing, with its graph.
-    """
-
-    clean: Tensor
-
-    def loss(self, logits: Tensor, criterion: Criterion) -> Tensor:
-        """The loss of the mixed images and that of the clean ones."""
-        return super().loss(logits, criterion) + self.clean
 
 
 @register("puzzlemix")
@@ -206,9 +191,7 @@ class PuzzleMix(Mixer):
         saliency = saliency.float()
         coarse = block_saliency(saliency, blocks)
         if not self.poll(coarse.sum().isfinite()):
-            raise ValueError(
-                "the network's gradient is NaN or infinite, so its training has diverged; take a smaller lr"
-            )
+            raise ValueError(DIVERGED)
         labels = self.objective.labels(x, partners, coarse, lam, self.poll)
         side = self._side(x.shape[2], blocks)
         (shares,) = beside(x, torch.linspace(1, 0, self.objective.n_labels, dtype=torch.float64).float())
@@ -231,13 +214,9 @@ class PuzzleMix(Mixer):
         return size // (divisor(side, self.t_size) if self.transport and self.t_size > 0 else side)
 
     def _check_images(self, x: Tensor) -> None:
-        height, width = x.shape[2:]
-        if height != width:
-            raise ValueError(f"images have {height} x {width} pixels: puzzlemix mixes square ones")
+        check_grids(x, "block_num", self.block_num, method="puzzlemix")
+        width = x.shape[3]
         for blocks in self.block_num:
-            if width % blocks:
-                fitting = ", ".join(str(number) for number in range(2, width + 1) if width % number == 0)
-                raise ValueError(f"block_num holds {blocks}, but images have {width} pixels a side: take of {fitting}")
             if self.transport and self._side(width, blocks) > MOST_MOVED:
                 raise ValueError(
                     f"t_size is {self.t_size}: of {width} pixels that leaves more than {MOST_MOVED} blocks a side to "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.base import Batch, Network, TeacherMixer
+from methods.base import Batch, Criterion, Mixed, Network, TeacherMixer
 from methods.ops import beside, check_choice
 
 ROUNDING = 1e-6
@@ -103,6 +104,21 @@ def clean_gradient(net: Network, x: Tensor, y: Tensor, clean_lam: float) -> tupl
         clean = 2 * clean_lam / y.shape[1] * F.cross_entropy(net(x), y)
         (gradient,) = torch.autograd.grad(clean, x, retain_graph=True)
     return gradient * net.std, clean
+
+
+@dataclass(frozen=True)
+class WithClean(Mixed):
+    """A mixed batch whose images are also learned from as they were.
+
+    Attributes:
+        clean: scalar loss of the images before mixing, with its graph.
+    """
+
+    clean: Tensor
+
+    def loss(self, logits: Tensor, criterion: Criterion) -> Tensor:
+        """The loss of the mixed images and that of the clean ones."""
+        return super().loss(logits, criterion) + self.clean
 
 
 def magnitude(gradient: Tensor) -> Tensor:

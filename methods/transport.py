@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.ops import Poll, beside
+from methods.ops import Poll, beside, laid_out_as
 
 PLACES = 2**20
 """More than the blocks of any grid; a power of 2."""
@@ -98,8 +98,7 @@ def assemble(x: Tensor, others: Tensor, partners: Tensor, share: Tensor, moved: 
     rows = first.mul_(weight).add_(second.mul_(1 - weight))
     pixels = rows.view(-1, side, side, height // side, height // side, x.shape[1]).transpose(2, 3)
     mixed = pixels.reshape(len(x), height, height, -1).permute(0, 3, 1, 2)
-    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    return mixed.contiguous(memory_format=layout)
+    return laid_out_as(x, mixed)
 
 
 def _rows(x: Tensor, side: int) -> Tensor:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from mixbench.spec import RUN_FIELDS, cast_to
+from mixbench.spec import FIELDS, cast_to
 
 ENTRY_POINTS = "mixbench.mixers"
 
@@ -104,7 +104,7 @@ def check_names(method: str, options: Iterable[str], *, beside: Sequence[str] = 
         if option not in declared.options:
             has = ", ".join(f"{name}={default!r}" for name, default in declared.options.items()) or "none"
             keys = f"; other keys here: {', '.join(beside)}" if beside else ""
-            ours = f"; it is a field of the run: set: {{{option}: ...}}" if option in RUN_FIELDS and beside else ""
+            ours = f"; it is a field of the run: set: {{{option}: ...}}" if option in FIELDS and beside else ""
             raise ValueError(f"method '{method}' has no option {option}{ours}; its options: {has}{keys}")
 
 

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mixbench import catalog, yamlfile
-from mixbench.spec import LINKS, Run, cast_to, convert
-
-FIELDS = tuple(
-    field.name
-    for field in fields(Run)
-    if field.name not in {"method", "options", "dataset", "content", "model", "seed", *LINKS}
-)
-"""What a recipe, or ``set:``, may say of a run; the rest is what the run is about."""
+from mixbench.spec import FIELDS, cast_to, convert
 
 RESOURCES: Mapping[str, Any] = MappingProxyType({"evaluate_every": int, "checkpoint_seconds": float})
 """What a recipe may say of how a setting is computed; no part of any identity."""

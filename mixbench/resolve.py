@@ -134,11 +134,11 @@ class _Resolver:
                 values |= self._imported(values)
             if "epochs" not in values:
                 raise ValueError(f"the recipe for {request.setting} does not say how many epochs; add 'epochs:' to it")
-            _check_searched(request, values)
             declared = catalog.declaration(request.method)
             written = {name: value for layer in layers for name, value in layer.options.get(request.method, {}).items()}
             options = as_options(catalog.settled(request.method, written | dict(request.options)))
             dataset, content, facts = self._identified(request.setting, values.get("image_size"))
+        self._check_task(request, values.get("task", Run.task))
         links: dict[str, Any] = {
             name: self._follow(name, request, chain) for name in self._asked(declared, request, values)
         }
@@ -156,12 +156,6 @@ class _Resolver:
             _check_against(facts, run)
             run = _canonical(facts, run)
             for name, need in links.items():
-                if need.task not in LEARNED_BY[name]:
-                    comes_of = " or ".join(LEARNED_BY[name])
-                    raise ValueError(
-                        f"{name}: {need.method} is asked for with task: {need.task}, but a {name} comes of "
-                        f"task: {comes_of}; give it a recipe that says so, like {name}: {{recipe: NAME}}"
-                    )
                 if self._known[need].channels != facts.channels:
                     raise ValueError(
                         f"{name}: {need.setting} has {self._known[need].channels} channels, "
@@ -175,6 +169,17 @@ class _Resolver:
         """What the sweep sets; but not the task of what is only asked for: the teacher of a search is no search."""
         is_link = len(request.via) > 1
         return {key: value for key, value in self._set.items() if not (is_link and key in ("task", "checkpoint"))}
+
+    def _check_task(self, request: _Request, task: str) -> None:
+        """Refuse a link to what does not give what it is for, before its own links lead on and on."""
+        *askers, last = request.via
+        link = last.partition(" ")[0]
+        if askers and task not in LEARNED_BY[link]:
+            comes_of = " or ".join(LEARNED_BY[link])
+            raise ValueError(
+                f"{self._path}: {' -> '.join(askers)}: {link}: {request.method} is asked for with task: {task}, but a "
+                f"{link} comes of task: {comes_of}; say so in its recipe, like {link}: {LIKE[link]}"
+            )
 
     def _imported(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What an import's recipe leaves to be found: what its file holds; and epochs, which it has no use for."""
@@ -243,14 +248,6 @@ class _Resolver:
             named = OWN_FOLDER + Path(path).name
             self._facts[dataset, image_size] = named, found.content.fingerprint, found.facts
         return self._facts[dataset, image_size]
-
-
-def _check_searched(request: _Request, values: Mapping[str, Any]) -> None:
-    """Refuse a policy link that leads to no search; it would lead on to a policy of its own, and on."""
-    asked_as = request.via[-1].partition(" ")[0] if len(request.via) > 1 else ""
-    if asked_as == "policy" and values.get("task") != "search":
-        told = f"recipe {request.recipe} does not say" if request.recipe else "there is no recipe that says"
-        raise ValueError(f"a policy is searched for, but {told} task: search; write {LIKE['policy']}")
 
 
 def _canonical(facts: Facts, run: Run) -> Run:

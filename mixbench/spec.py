@@ -255,5 +255,9 @@ def _frozen(value: Any) -> Any:
 
 _TYPES: Mapping[str, Any] = get_type_hints(Run)
 
-RUN_FIELDS = frozenset(_TYPES)
-"""Names of the fields of a `Run`."""
+FIELDS = tuple(
+    field.name
+    for field in fields(Run)
+    if field.name not in {"method", "options", "dataset", "content", "model", "seed", *LINKS}
+)
+"""What a recipe, or ``set:``, may say of a run; the rest is what the run is about."""

@@ -12,8 +12,8 @@ from mixbench import catalog, yamlfile
 from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.grid import Table
 from mixbench.nets import MODELS
-from mixbench.recipes import FIELDS, Recipes, blaming, changes, mapping
-from mixbench.spec import LINKS, cast_to, convert
+from mixbench.recipes import Recipes, blaming, changes, mapping
+from mixbench.spec import FIELDS, LINKS, cast_to, convert
 
 SWEEP_KEYS = ("settings", "methods", "seeds", "set", *LINKS, "table", "recipes")
 ROW_KEYS = ("label", "method", "recipe", "set", *LINKS)

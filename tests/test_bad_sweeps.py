@@ -212,6 +212,16 @@ DESCRIPTIONS = {
         "teacher: {method: simple, recipe: {a: 1}}",
         "teacher: recipe must be text, not {'a': 1}",
     ),
+    "policy that no search makes": (
+        METHODS,
+        "methods: {transformmix: {policy: {recipe: digits/tiny}}}",
+        "transformmix: policy: transformmix is asked for with task: classify, but a policy comes of task: search",
+    ),
+    "run's field for an option of a link": (
+        METHODS,
+        "methods: {transformmix: {policy: {method: transformmix, momentum: 0.0}}}",
+        "has no option momentum; it is a field of the run: set: {momentum: ...}; its options: k=2",
+    ),
     "link to a run of another task": (
         TEACHER,
         "teacher: {method: transformmix, set: {task: search}, teacher: {method: simple}}",
