@@ -117,7 +117,11 @@ class Mixer(nn.Module):
     """Counts how often it asked the device for a value, as a solver must to see if it is done; None: it never does."""
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
-        """Mix one batch of any size from `least` up; ``net`` is the network in training, returned as it was found."""
+        """Mix one batch of any size from `least` up; ``net`` is the network in training, returned as it was found.
+
+        Raises:
+            FloatingPointError: what it asked the network for is not finite: the training has diverged.
+        """
         raise NotImplementedError
 
     def notes(self) -> Mapping[str, float | str]:

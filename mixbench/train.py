@@ -33,7 +33,7 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
 class DivergedError(ArithmeticError):
-    """The loss is no finite number any more."""
+    """The loss, or what a method asked the network for, is no finite number any more."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     """Train a run; go on from the newest valid checkpoint of any of its attempts.
 
     Raises:
-        DivergedError: the loss became NaN or infinite; names epoch and step.
+        DivergedError: the loss, or a gradient that images are mixed by, became NaN or infinite; names epoch and step.
         mixbench.attempts.StoppedError, mixbench.attempts.FencedError: as `Attempt.save`.
         mixbench.attempts.OtherDataError: the data at hand are not those that the run was begun on.
     """
@@ -118,9 +118,17 @@ def evaluated(task: Task, epochs: int) -> Evaluation:
 
 
 def steps(run: Run, epoch: int, task: Task, step: Step, state: State) -> Iterator[None]:
-    """The steps of one epoch, counted from 0, from where `state` stands; yields after each."""
+    """The steps of one epoch, counted from 0, from where `state` stands; yields after each.
+
+    Raises:
+        DivergedError: a mixer cannot mix, since what it asked the network for is not finite.
+    """
     for batch in task.batches(epoch, skip=state.step):
-        state.add(step(task.prepare(batch), lr_at(run, epoch + state.step / task.steps)))
+        try:
+            prepared = task.prepare(batch)
+        except FloatingPointError as error:
+            raise DivergedError(f"in epoch {epoch + 1}, step {state.step + 1}, {error}") from error
+        state.add(step(prepared, lr_at(run, epoch + state.step / task.steps)))
         yield
 
 

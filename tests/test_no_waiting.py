@@ -2,7 +2,7 @@
 
 Tensors on torch's ``meta`` device have shapes and no values: whatever asks for a value, or makes a shape depend on one,
 raises. So a step that runs there never waits on a GPU. On a real one, CUDA's own watch says the same. Mixers that have
-to ask count how often; that they count all of it is for their own tests.
+to ask do so through a `Poll`, which counts.
 """
 
 import copy
@@ -14,6 +14,7 @@ import torch
 import methods
 from methods import Batch
 from methods.contract import SmallNetwork
+from methods.ops import Poll
 from methods.views import ViewCache
 from mixbench import catalog, criteria, tasks
 from mixbench.execution import Execution
@@ -30,7 +31,8 @@ def built(name, device):
     return methods.build(name, {}, given).to(device)
 
 
-NEVER_POLLS = [name for name in catalog.names() if built(name, "cpu").poll is None]
+POLLS = [name for name in catalog.names() if built(name, "cpu").poll is not None]
+NEVER_POLLS = sorted(set(catalog.names()) - set(POLLS))
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["", "kept"])
@@ -45,6 +47,29 @@ def test_a_mixer_asks_the_device_for_no_value(name, kept):
         mixed = mixer(Batch(x, y, torch.arange(9)), net)
         loss = mixed.loss(mixed.logits(net), criteria.cross_entropy)
         assert loss.device.type == "meta"
+
+
+class Told(Poll):
+    """Gives answers that nothing was computed for: first that all is well, then that all is done; and any values."""
+
+    def __call__(self, value):
+        self.count += 1
+        return 1.0 if value.is_floating_point() else self.count == 1
+
+    def values(self, of):
+        self.count += 1
+        return torch.rand(of.shape).to(of.dtype)
+
+
+@pytest.mark.parametrize("name", POLLS)
+def test_a_mixer_that_has_to_ask_asks_for_nothing_but_what_it_counts(name):
+    x, y = torch.rand(8, 3, 16, 16).to("meta"), torch.eye(10)[:8].to("meta")
+    net, mixer = SmallNetwork().to("meta"), built(name, "meta")
+    mixer.poll = Told()
+    with torch.no_grad(), mock.patch("torch.autocast"):  # which knows no such device
+        mixed = mixer(Batch(x, y), net)
+    assert mixed.logits(net).device.type == "meta"
+    assert mixer.poll.count > 0
 
 
 def test_the_loop_asks_the_device_for_no_value_within_an_epoch():

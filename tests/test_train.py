@@ -98,6 +98,13 @@ def test_training_that_diverges_names_epoch_and_step(store):
         trained(changed(lr=1e30, epochs=3), store)
 
 
+@pytest.mark.parametrize("method", ["puzzlemix", "comixup"])
+def test_training_whose_gradient_diverges_before_its_loss_is_read_says_so_too(method, store):
+    run = changed(method=method, lr=1e30, options={"puzzlemix": {"block_num": (4,)}}.get(method, {}))
+    with pytest.raises(DivergedError, match=r"in epoch 1, step \d, the network's gradient is NaN or infinite"):
+        trained(run, store)
+
+
 def test_training_goes_on_in_the_middle_of_an_epoch(store, tmp_path):
     whole = trained(RUN, Store(tmp_path / "whole", tell=print))
     attempt = store.claim(RUN, Execution())
