@@ -65,6 +65,8 @@ def _caption(grid: Grid) -> str:
     seeds = " to ".join(str(many) for many in dict.fromkeys((runs[0], runs[-1])))
     spread = "one seed each" if runs == [1] else f"mean ± sample standard deviation over {seeds} seeds"
     caption = grid.sweep.table.caption or grid.sweep.name
+    if grid.sweep.mini:
+        caption = f"MINI, a trial of another experiment than this: small networks, few steps. {caption}"
     return f"{caption}\n{textwrap.fill(f'{COUNTED[grid.metric].capitalize()}; {spread}.', WIDTH)}"
 
 

@@ -67,7 +67,8 @@ def sources(wanted: Wanted, store: Store) -> list[Source]:
     with blaming("--methods"):
         given = {method: catalog.declaration(method).given for method in wanted.methods}
     named = _named(wanted, store)
-    there = [run for run in store.known() if (run.setting, run.seed) == (wanted.setting, wanted.seed)]
+    known = [run for run in store.known() if not run.mini]
+    there = [run for run in known if (run.setting, run.seed) == (wanted.setting, wanted.seed)]
     return [named.get(method) or _found(wanted, method, needs, there, store) for method, needs in given.items()]
 
 

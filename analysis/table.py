@@ -76,6 +76,8 @@ def _column(sweep: Sweep, name: str, gathered: Gathered) -> Column:
 
 def _unlike(run: Run, official: bool | None) -> str:
     """Why the paper's numbers do not compare with those of such runs; "" where they do."""
+    if run.mini:
+        return "a trial on a small machine"
     if run.dataset.startswith(OWN_FOLDER):
         return "own pictures"
     if official is False:

@@ -99,6 +99,14 @@ class Mixer(nn.Module):
     """How tables print it: "Manifold Mixup"."""
     source: str = ""
     """Where it was published: "Verma et al., 2019"."""
+    defaults: str = ""
+    """Where the defaults of its options are from: "main.py of facebookresearch/mixup-cifar10"."""
+    draws: str = ""
+    """What it draws, and for how many images at once: "lam for each image"."""
+    asks: str = ""
+    """What it asks of the network in training: "the gradient of the images"."""
+    passes: float = 1.0
+    """What a step of training costs, in passes of the network forth and back, its own included; for estimates."""
     in_range: bool = True
     """False declares to the contract that mixed images may leave [0, 1]."""
     moves_statistics: bool = False

@@ -60,6 +60,10 @@ class CoMixup(Mixer):
 
     label = "Co-Mixup"
     source = "Kim et al., 2021"
+    defaults = "the README of snu-mllab/Co-Mixup, its command for CIFAR-100"
+    draws = "weights of the images for each partition"
+    asks = "the gradient of the images"
+    passes = 2.0
     poll: Poll
 
     def __init__(

@@ -39,6 +39,8 @@ class CutMix(Mixer):
 
     label = "CutMix"
     source = "Yun et al., 2019"
+    defaults = "the README of clovaai/CutMix-PyTorch, its command for ImageNet"
+    draws = "lam and a box for each batch"
 
     def __init__(self, *, alpha: float = 1.0, prob: float = 1.0, draw: Literal["batch", "sample"] = "batch") -> None:
         super().__init__()

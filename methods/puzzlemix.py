@@ -79,6 +79,10 @@ class PuzzleMix(Mixer):
 
     label = "PuzzleMix"
     source = "Kim et al., 2020"
+    defaults = "the README of snu-mllab/PuzzleMix, its commands for CIFAR-100"
+    draws = "lam and a number of blocks for each batch"
+    asks = "the gradient of the images"
+    passes = 1.67
     poll: Poll
 
     def __init__(

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mixbench import catalog, sweepfile
 from mixbench.catalog import Declaration
-from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts, identify
+from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts
 from mixbench.grid import Cell, Resources, Sweep
+from mixbench.layers import Layers
 from mixbench.nets import SMALLEST
+from mixbench.places import Places
 from mixbench.recipes import blaming
-from mixbench.spec import LINKS, Run, as_options
+from mixbench.spec import LINKS, Run
 from mixbench.sweepfile import LINK_KEYS, Column, Link, Row, SweepFile
 
 
-def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
+def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> Sweep:
     """The sweep that a file describes.
 
     Args:
         path: the YAML file.
         data: where the data sets are; only own image folders and checkpoints are looked at.
         results: keeps what is known of own image folders, so that a second look is quick.
+        mini: as a trial on a small machine, see `mixbench.recipes.Mini`: other runs, that no table but its own shows.
 
     Raises:
         ValueError: one sentence that names the file, the key and what would be right.
     """
     said = sweepfile.read(path)
-    resolver = _Resolver(said, data, results / CACHE)
+    resolver = _Resolver(said, Places(data, results / CACHE), is_mini=mini)
     cells = [
-        Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in said.seeds))
+        Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in seeds))
         for row in said.rows
         for column in said.columns
+        for seeds in [resolver.seeds(column)]
     ]
     said.recipes.check_settings_used()
     labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
     with blaming(str(path)):
-        return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.places)
+        return Sweep(
+            path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.places, resolver.hours, mini
+        )
 
 
 LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}"}
@@ -92,18 +97,21 @@ LEARNED_BY: Mapping[str, tuple[str, ...]] = {"teacher": ("classify", "import"), 
 class _Resolver:
     """Turns requests into runs; remembers what it resolved, so that a teacher asked for twice is one object."""
 
-    def __init__(self, said: SweepFile, data: Path, cache: Path) -> None:
+    def __init__(self, said: SweepFile, places: Places, *, is_mini: bool) -> None:
+        self._said = said
         self._path = said.path
         self._recipes = said.recipes
-        self._set = said.set
-        self._data = data
-        self._cache = cache
+        self._places = places
+        self._is_mini = is_mini
         self._runs: dict[str, Run] = {}
-        self._facts: dict[tuple[str, int | None], tuple[str, str, Facts]] = {}
         self._known: dict[Run, Facts] = {}
         self.resources: dict[Run, Resources] = {}
-        self._checksums: dict[str, str] = {}
-        self.places: dict[str, str] = {}
+        self.hours: dict[Run, float] = {}
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Where own image folders and checkpoints lie, by their content."""
+        return self._places.found
 
     def run(self, request: _Request, chain: tuple[str, ...] = ()) -> Run:
         """The run that a request means, with all that it needs."""
@@ -113,6 +121,20 @@ class _Resolver:
             self._runs[request.key] = self._resolve(request, (*chain, request.key))
         return self._runs[request.key]
 
+    def seeds(self, column: Column) -> Sequence[int]:
+        """Those of a column's cells.
+
+        Raises:
+            ValueError: this is a trial, and its recipes say nothing of one.
+        """
+        layers = self._layers(column.setting, *column.overlay)
+        if self._is_mini and not layers.minis:
+            raise ValueError(f"{self._path}: --mini: the recipe for {column.setting} says nothing of it; add 'mini:'")
+        return layers.seeds(self._said.seeds)
+
+    def _layers(self, *names: str) -> Layers:
+        return Layers([self._recipes.find(name) for name in names], self._is_mini)
+
     def label(self, column: Column) -> str:
         """How tables print a column: its recipe's label, else data set and model."""
         laid = [self._recipes.find(name) for name in column.overlay]
@@ -120,24 +142,22 @@ class _Resolver:
         own = self._recipes.find(column.setting).label
         dataset, _, model = column.setting.rpartition("/")
         plain = DATASETS[dataset].label if dataset in DATASETS else Path(dataset.removeprefix(OWN_FOLDER)).name
+        if self._is_mini:
+            return f"mini: {plain}, for {model}"
         return named or " + ".join((own or f"{plain}, {model}", *column.overlay))
 
     def _resolve(self, request: _Request, chain: tuple[str, ...]) -> Run:
         own = () if request.recipe is None else (request.recipe,)
-        layers = [self._recipes.find(name) for name in (request.setting, *request.overlay, *own)]
+        layers = self._layers(request.setting, *request.overlay, *own)
         with blaming(f"{self._path}: {' -> '.join(request.via)}"):
-            values: dict[str, Any] = {}
-            for layer in layers:
-                values |= layer.values
-            values |= {**self._sweep_set(request), **request.set}
+            values = layers.values({**self._sweep_set(request), **request.set})
             if values.get("task") == "import":
                 values |= self._imported(values)
             if "epochs" not in values:
                 raise ValueError(f"the recipe for {request.setting} does not say how many epochs; add 'epochs:' to it")
             declared = catalog.declaration(request.method)
-            written = {name: value for layer in layers for name, value in layer.options.get(request.method, {}).items()}
-            options = as_options(catalog.settled(request.method, written | dict(request.options)))
-            dataset, content, facts = self._identified(request.setting, values.get("image_size"))
+            options = layers.options(request.method, request.options)
+            dataset, content, facts = self._places.dataset(request.setting.rpartition("/")[0], values.get("image_size"))
         self._check_task(request, values.get("task", Run.task))
         links: dict[str, Any] = {
             name: self._follow(name, request, chain) for name in self._asked(declared, request, values)
@@ -148,8 +168,9 @@ class _Resolver:
                 options=options,
                 dataset=dataset,
                 content=content,
-                model=request.setting.rpartition("/")[2],
+                model=layers.model(request.setting),
                 seed=request.seed,
+                mini=self._is_mini,
                 **values,
                 **links,
             )
@@ -162,13 +183,16 @@ class _Resolver:
                         f"but the images of {facts.label} have {facts.channels}; name another"
                     )
         self._known[run] = facts
-        self.resources[run] = Resources(**{key: value for one in layers for key, value in one.resources.items()})
+        self.resources[run] = layers.resources()
+        hours = layers.hours(run.epochs)
+        if hours is not None:
+            self.hours[run] = hours
         return run
 
     def _sweep_set(self, request: _Request) -> Mapping[str, Any]:
         """What the sweep sets; but not the task of what is only asked for: the teacher of a search is no search."""
         is_link = len(request.via) > 1
-        return {key: value for key, value in self._set.items() if not (is_link and key in ("task", "checkpoint"))}
+        return {key: value for key, value in self._said.set.items() if not (is_link and key in ("task", "checkpoint"))}
 
     def _check_task(self, request: _Request, task: str) -> None:
         """Refuse a link to what does not give what it is for, before its own links lead on and on."""
@@ -184,24 +208,10 @@ class _Resolver:
     def _imported(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What an import's recipe leaves to be found: what its file holds; and epochs, which it has no use for."""
         written = values.get("checkpoint", "")
-        found = self._checksum(written) if written else ""
+        found = self._places.checksum(written) if written else ""
         if found and not values.get("mean"):
             raise ValueError("task: import needs the mean and std that the network was trained with; write both")
         return {"epochs": 1, "checkpoint": found}
-
-    def _checksum(self, checkpoint: str) -> str:
-        """SHA-256 of a checkpoint's bytes; its place is kept."""
-        if checkpoint not in self._checksums:
-            path = self._data / checkpoint
-            if not path.is_file():
-                raise ValueError(
-                    f"checkpoint: there is no file {path}; put it there, or write another path, absolute or below the "
-                    "data folder"
-                )
-            with path.open("rb") as file:
-                self._checksums[checkpoint] = hashlib.file_digest(file, "sha256").hexdigest()
-            self.places[self._checksums[checkpoint]] = checkpoint
-        return self._checksums[checkpoint]
 
     def _asked(self, declared: Declaration, request: _Request, values: Mapping[str, Any]) -> list[str]:
         """The links that a run follows: what its mixer is given, but for what its task makes or has no use for."""
@@ -233,21 +243,6 @@ class _Resolver:
             via=(*request.via, f"{name} {method}"),
         )
         return self.run(asked, chain)
-
-    def _identified(self, setting: str, image_size: int | None) -> tuple[str, str, Facts]:
-        """Name of the data set in a run, its content where it is an own folder, and its facts."""
-        dataset = setting.rpartition("/")[0]
-        if dataset in DATASETS:
-            if image_size is not None:
-                raise ValueError(f"image_size is for own image folders; the pictures of {dataset} have their own size")
-            return dataset, "", DATASETS[dataset]
-        if (dataset, image_size) not in self._facts:
-            found = identify(dataset, root=self._data, image_size=image_size, cache=self._cache)
-            path = dataset.removeprefix(OWN_FOLDER)
-            self.places[found.content.fingerprint] = path
-            named = OWN_FOLDER + Path(path).name
-            self._facts[dataset, image_size] = named, found.content.fingerprint, found.facts
-        return self._facts[dataset, image_size]
 
 
 def _canonical(facts: Facts, run: Run) -> Run:

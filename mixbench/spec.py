@@ -49,6 +49,7 @@ class Run:
     """
 
     task: str = "classify"
+    mini: bool = False  # a trial of a large experiment on a small machine, see `mixbench.recipes.Mini`
     method: str
     options: tuple[tuple[str, Any], ...] = ()  # the mixer's, sorted; those that equal their default are left out
     dataset: str
@@ -141,9 +142,10 @@ class Run:
     @property
     def folder(self) -> str:
         """Name of its folder below ``results/runs``: readable, and unique by the id at its end."""
+        mini = ("mini",) if self.mini else ()
         task = () if self.task == "classify" else (self.task,)
         dataset = self.dataset.removeprefix("image_folder:").strip("/").replace("/", "_")
-        return "-".join((self.method, *task, dataset, self.model, f"s{self.seed}", self.id))
+        return "-".join((*mini, self.method, *task, dataset, self.model, f"s{self.seed}", self.id))
 
     @property
     def setting(self) -> str:
@@ -258,6 +260,6 @@ _TYPES: Mapping[str, Any] = get_type_hints(Run)
 FIELDS = tuple(
     field.name
     for field in fields(Run)
-    if field.name not in {"method", "options", "dataset", "content", "model", "seed", *LINKS}
+    if field.name not in {"mini", "method", "options", "dataset", "content", "model", "seed", *LINKS}
 )
 """What a recipe, or ``set:``, may say of a run; the rest is what the run is about."""
