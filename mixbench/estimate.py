@@ -40,7 +40,7 @@ class Estimate:
             yield f"{_runs(self.measured_runs)} would take {duration(self.measured)}, by what other seeds took here"
         if self.told_runs:
             hours = f"{self.told:.1f}" if self.told < 100 else f"{self.told:.0f}"
-            yield f"{_runs(self.told_runs)} would take {hours} GPU-hours: a recipe's for Simple, times a method's passes"
+            yield f"{_runs(self.told_runs)} would take {hours} GPU-hours: a recipe's for Simple, times the passes"
         if self.unknown:
             yield f"{_runs(self.unknown)}: unknown, neither recipes nor runs of other seeds say how long"
 

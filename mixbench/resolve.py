@@ -41,10 +41,9 @@ def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> 
     ]
     said.recipes.check_settings_used()
     labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
+    table = replace(said.table, paper=None) if mini else said.table
     with blaming(str(path)):
-        return Sweep(
-            path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.places, resolver.hours, mini
-        )
+        return Sweep(path.stem, tuple(cells), labels, table, resolver.resources, resolver.places, resolver.hours, mini)
 
 
 LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}"}

@@ -80,6 +80,7 @@ PINNED = {
 
 DEFAULTS = {
     "task": "classify",
+    "mini": False,
     "options": (),
     "content": "",
     "image_size": None,
@@ -158,6 +159,7 @@ def test_run_id_does_not_change_when_a_default_is_written_out(name):
 
 def test_run_id_depends_on_every_field():
     other = {
+        "mini": True,
         "method": "mixup",
         "options": (("alpha", 2.0),),
         "dataset": "cifar10",
