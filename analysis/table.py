@@ -76,8 +76,6 @@ def _column(sweep: Sweep, name: str, gathered: Gathered) -> Column:
 
 def _unlike(run: Run, official: bool | None) -> str:
     """Why the paper's numbers do not compare with those of such runs; "" where they do."""
-    if run.mini:
-        return "a trial on a small machine"
     if run.dataset.startswith(OWN_FOLDER):
         return "own pictures"
     if official is False:
@@ -86,7 +84,7 @@ def _unlike(run: Run, official: bool | None) -> str:
         return f"trained on {run.train_images} images only"
     if run.test_images is not None:
         return f"tested on {run.test_images} images only"
-    return ""
+    return "a trial on a small machine" if run.mini else ""
 
 
 def _entry(

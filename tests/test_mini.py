@@ -89,7 +89,8 @@ def test_report_shows_a_trial_only_when_asked_for_it_and_without_the_papers_numb
     assert said.startswith("MINI, a trial of another experiment than this: small networks, few steps. A caption.\n")
     assert "12.34" in said
     assert "mini: Digits, for resnet8" in said
-    assert "paper" not in said
+    assert "| paper" not in said
+    assert "the paper's table" not in said
 
 
 def test_report_of_an_unfinished_trial_names_the_command_for_a_trial(mixbench, path):
