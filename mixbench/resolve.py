@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mixbench import catalog, sweepfile
+from mixbench import catalog, feasible, sweepfile
 from mixbench.catalog import Declaration
 from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts
 from mixbench.grid import Cell, Resources, Sweep
 from mixbench.layers import Layers
-from mixbench.nets import SMALLEST
 from mixbench.places import Places
 from mixbench.recipes import blaming
 from mixbench.spec import LINKS, Run
@@ -37,6 +36,7 @@ def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> 
         Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in seeds))
         for row in said.rows
         for column in said.columns
+        if (row.name, column.name) not in said.skipped
         for seeds in [resolver.seeds(column)]
     ]
     said.recipes.check_settings_used()
@@ -173,8 +173,8 @@ class _Resolver:
                 **values,
                 **links,
             )
-            _check_against(facts, run)
-            run = _canonical(facts, run)
+            feasible.check(facts, run)
+            run = feasible.canonical(facts, run)
             for name, need in links.items():
                 if self._known[need].channels != facts.channels:
                     raise ValueError(
@@ -242,36 +242,3 @@ class _Resolver:
             via=(*request.via, f"{name} {method}"),
         )
         return self.run(asked, chain)
-
-
-def _canonical(facts: Facts, run: Run) -> Run:
-    """The run without what only says again what the data set is: equal experiments must be equal runs."""
-    everything = {"train_images": facts.train_images, "test_images": facts.test_images}
-    said: dict[str, Any] = {name: None for name, count in everything.items() if getattr(run, name) == count}
-    if (run.mean, run.std) == (facts.mean, facts.std):
-        said |= {"mean": (), "std": ()}
-    return replace(run, **said)
-
-
-def _check_against(facts: Facts, run: Run) -> None:
-    """Refuse what this data set cannot give.
-
-    Raises:
-        ValueError: names the key, its value and what the data set has.
-    """
-    for key, have in (("train_images", facts.train_images), ("test_images", facts.test_images)):
-        asked = getattr(run, key)
-        if asked is not None and asked > have:
-            raise ValueError(f"{key} is {asked}, but {facts.label} has {have}; ask for at most so many")
-    if facts.image_size < SMALLEST[run.model]:
-        sizes = f"{run.model} needs {SMALLEST[run.model]} pixels or more"
-        raise ValueError(f"the pictures of {facts.label} have {facts.image_size} pixels a side, but {sizes}")
-    if run.mean and len(run.mean) not in (1, facts.channels):
-        raise ValueError(f"mean has {len(run.mean)} numbers, but {facts.label} has {facts.channels} channels")
-    if run.task == "import":
-        return
-    images = run.train_images or facts.train_images
-    if run.batch_size > images:
-        raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
-    if run.pad >= facts.image_size:
-        raise ValueError(f"pad is {run.pad}; it must be less than the image's {facts.image_size} pixels")
