@@ -9,7 +9,7 @@ from analysis.grid import Entry, Grid
 from analysis.paper import Claim
 from mixbench import catalog
 from mixbench.data import OWN_FOLDER
-from mixbench.spec import Run
+from mixbench.spec import EMA, Run
 from mixbench.store import Result
 
 Leaf = tuple[str, ...]
@@ -30,6 +30,8 @@ def footnotes(grid: Grid) -> list[str]:
     """All sentences of a grid, the most important first."""
     parts = (
         _unlike,
+        _networks,
+        _averages,
         _data,
         _left_out,
         _problems,
@@ -69,6 +71,31 @@ def shortest(chosen: Sequence[Leaf], among: Sequence[Leaf]) -> str:
 def _unlike(grid: Grid) -> Iterator[str]:
     if grid.sweep.table.unlike:
         yield f"rows of a column may differ in {', '.join(grid.sweep.table.unlike)}: they are not one protocol"
+
+
+def _networks(grid: Grid) -> Iterator[str]:
+    """Cells whose numbers are those of another network than the one that was trained."""
+    own = [name for name in grid.names if name in ("top1", "top5")]
+    cells = {_leaf(grid, entry, "")[:2]: entry.readings for entry in grid.entries.values() if entry.readings and own}
+    found = {leaf: {one.result.notes.get("scored", "") for one in readings} for leaf, readings in cells.items()}
+    for name in sorted(set().union(*found.values()) - {""}):
+        chosen = [leaf for leaf, networks in found.items() if name in networks]
+        yield (
+            f"{shortest(chosen, list(found))}: {' and '.join(own)} of '{name}', a network that the method keeps beside "
+            f"the one in training, where other methods show that one; such an average alone can be better. To compare "
+            f"averages, train with ema: 0.999, say, and report with --metric ema_top1"
+        )
+
+
+def _averages(grid: Grid) -> Iterator[str]:
+    """Numbers of moving averages."""
+    names = [name for name in grid.names if name.startswith(f"{EMA}_")]
+    shares = sorted({run.ema for entry in grid.entries.values() for run in entry.cell.runs} - {0.0})
+    if names:
+        yield (
+            f"{', '.join(names)}: of a moving average of each network's weights, which after every step keeps a share "
+            f"of {', '.join(f'{share:g}' for share in shares)}, and not of the network itself"
+        )
 
 
 def _data(grid: Grid) -> Iterator[str]:

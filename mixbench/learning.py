@@ -11,10 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from methods import Mixer, Network, TeacherMixer
-from mixbench.spec import Run
-
-EMA = "ema"
-"""What the moving average of a network is called: a run's ``ema`` adds ``ema_top1`` and so on to its metrics."""
+from mixbench.spec import EMA, Run
 
 Group = tuple[Run, list[nn.Parameter]]
 """Parameters that learn, and the protocol by which: their run, or that with another learning rate, say."""

@@ -16,6 +16,9 @@ from typing import Any, get_type_hints
 LINKS = ("teacher", "policy")
 """Fields of a `Run` that are runs themselves: what must have finished before it can start."""
 
+EMA = "ema"
+"""What the moving average of a network is called: a run's ``ema`` adds ``ema_top1`` and so on to its metrics."""
+
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "task": ("classify", "search", "import"),
@@ -77,7 +80,7 @@ class Run:
     lr_end: float = 0.0  # where a cosine ends
     warmup: int = 0  # epochs of linear warm-up
     criterion: str = "ce"  # cross-entropy; or bce, binary cross-entropy on the softmax
-    ema: float = 0.0  # after each step an average keeps this share of its weights; 0: there is none, see `learning.EMA`
+    ema: float = 0.0  # after each step an average keeps this share of its weights; 0: there is none, scored beside it
     precision: str = "float32"
     checkpoint: str = ""  # import: SHA-256 of the file, all 64 digits, to be set beside what its publisher may say
     teacher: Run | None = None

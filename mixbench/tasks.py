@@ -14,9 +14,9 @@ from methods.saliency import eval_mode
 from mixbench import materials
 from mixbench.criteria import CRITERIA
 from mixbench.execution import Execution
-from mixbench.learning import EMA, Group, averaged, groups_of, moves, settled
+from mixbench.learning import Group, averaged, groups_of, moves, settled
 from mixbench.materials import Weights
-from mixbench.spec import Run
+from mixbench.spec import EMA, Run
 from mixbench.store import MIXER
 from mixbench.streams import Streams
 
