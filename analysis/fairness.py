@@ -45,6 +45,7 @@ def costs(grid: Grid) -> Iterator[str]:
         images, forward, backward = cost
         chosen = [leaf for leaf, costs in found.items() if cost in costs]
         yield (
-            f"{shortest(chosen, list(found))}: in each step the network learns from {images:g} images for each one of plain "
-            f"training, and the method takes {forward:g} passes forward and {backward:g} backward instead of one each"
+            f"{shortest(chosen, list(found))}: in each step the network learns from {images:g} images for each one of "
+            f"plain training, and the method takes {forward:g} passes forward and {backward:g} backward instead of one "
+            f"each"
         )

@@ -168,6 +168,14 @@ def test_parts_of_a_mixer_learn_by_what_they_say_and_the_rest_as_the_network():
     assert own == (0.35 * (1 + math.cos(math.pi / 9)), 0.0, False, 0.0)
 
 
+def test_part_without_momentum_needs_none_for_a_run_with_nesterov():
+    mixer = task_of(RUN).mixer
+    for changes, nesterov in (({"lr": 0.7}, True), ({"momentum": 0.0}, False)):
+        mixer.learns_by = {"slope": changes}
+        rest, slope = learning.groups_of(mixer, changed(nesterov=True))
+        assert (rest[0].nesterov, slope[0].nesterov) == (True, nesterov)
+
+
 def test_parameters_are_updated_by_their_own_group(trained):
     still = state_in(trained(changed(options={"lr": 1e-12})).files[MIXER])
     moved = state_in(trained(RUN).files[MIXER])
