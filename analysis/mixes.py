@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -128,19 +129,23 @@ def set_up(sources: Sequence[Source], execution: Execution, store: Store, *, cou
 def _prepare(source: Source, execution: Execution, store: Store) -> Shown:
     run, streams = source.run, Streams(source.run.seed)
 
-    def weights(run: Run) -> bytes:
+    def read(what: Callable[[Run], bytes], run: Run) -> bytes:
         try:
-            return store.read_weights(run)
+            return what(run)
         except MissingNeedError as error:
             raise ValueError(f"{source.run.method}: {error}") from error
 
+    weights = partial(read, store.read_weights)
     with streams.initialising():
-        mixer = materials.mixer_of(run, streams, execution, weights).eval()
-        if isinstance(mixer, TeacherMixer) and source.finished is not None and source.finished.task == "search":
-            return Shown(source, mixer, mixer.teacher)
         net = materials.network(run, execution).eval()
-    if source.finished is not None:
-        net.load_state_dict(materials.from_bytes(weights(source.finished), execution.device))
+        mixer = materials.mixer_of(run, streams, execution, weights, net=net).eval()
+    finished = source.finished
+    if isinstance(mixer, TeacherMixer) and finished is not None and finished.task == "search":
+        return Shown(source, mixer, mixer.teacher)
+    if finished is not None:
+        net.load_state_dict(materials.from_bytes(weights(finished), execution.device))
+    if finished is not None and run.policy is None and mixer.learners():
+        mixer.load_state_dict(materials.from_bytes(read(store.read_mixer, finished), execution.device))
     return Shown(source, mixer, cast("Network", net))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.footnotes import DASH, footnotes, mark
 from analysis.grid import Entry, Grid
-from analysis.readings import COUNTED
+from analysis.readings import COUNTED, METRIC
 
 WIDTH = 110
 """Columns of text; tables are as wide as they are."""
@@ -107,7 +107,7 @@ def _differences(grid: Grid) -> list[str]:
     if not any(grid.differences.values()):
         return []
     reference = grid.label(grid.sweep.table.compare)
-    unit = " in percentage points" if all(name.startswith("top") for name in grid.names) else ""
+    unit = " in percentage points" if all(METRIC.fullmatch(name) for name in grid.names) else ""
     above = (
         f"Difference to {reference}{unit}, seed by seed: mean [95 % t-interval], not adjusted for the "
         "number of comparisons; r is the correlation of the two rows over the seeds."

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
@@ -93,6 +94,10 @@ class Mixer(nn.Module):
     The constructor's signature is the declaration. Keyword-only parameters are the options that YAML may set, each
     with a literal default; positional parameters are given by the harness, by name (``teacher``). Images stay in
     [0, 1]; every network normalises its own input. The caller decides whether gradients are recorded.
+
+    One that has parameters which require gradients learns during training: it is called with gradients, what the loss
+    reaches is updated with the network, and all of its state is saved with the network's. It may be given ``net``, the
+    network in training, to begin as a copy of it, but keeps no hold of it: every call brings it.
     """
 
     label: str = ""
@@ -121,6 +126,10 @@ class Mixer(nn.Module):
     """What it would ask of the same view again, in words: equal words of equal teachers mean equal values."""
     views: ViewCache | None = None
     """Where it keeps that; None: nowhere."""
+    learns_by: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    """How parts of it learn, by their names, where not as the network: lr, lr_end, momentum, weight_decay."""
+    headline: str = ""
+    """Whose accuracies are a run's own, of the `scored` networks; "": those of the network in training."""
     poll: Poll | None = None
     """Counts how often it asked the device for a value, as a solver must to see if it is done; None: it never does."""
 
@@ -131,6 +140,20 @@ class Mixer(nn.Module):
             FloatingPointError: what it asked the network for is not finite: the training has diverged.
         """
         raise NotImplementedError
+
+    def learners(self) -> list[nn.Parameter]:
+        """Its parameters that learn."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def stepped(self, net: Network, done: int, steps: int) -> None:
+        """Network and mixer have learned from a batch: ``done`` of all the ``steps`` of the training are over."""
+
+    def scored(self, net: Network) -> Mapping[str, nn.Module]:
+        """Networks that are evaluated beside ``net``, by name; each gives logits, (N, G), for images in [0, 1].
+
+        The one that `headline` names takes the weights of ``net``: what later runs ask for is given to them from it.
+        """
+        return {}
 
     def notes(self) -> Mapping[str, float | str]:
         """What a result should say of its work so far; asked after evaluations, where a wait does no harm."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from methods import Batch, Mixer, Network, build, contract
-from mixbench import catalog, materials, search, tasks
+from mixbench import catalog, learning, materials, search
 from mixbench.data import Facts
 from mixbench.launch import Plan
 from mixbench.spec import Run
@@ -31,7 +31,8 @@ def complaints(name: str) -> list[str]:
     """
     catalog.declaration(name)
     try:
-        contract.check(_built(name, {}, teacher=contract.SmallNetwork(), policy=None, image_size=contract.SIDE))
+        given = {"teacher": contract.SmallNetwork(), "policy": None, "image_size": contract.SIDE}
+        contract.check(_built(name, {}, **given, net=contract.SmallNetwork()))
     except Exception as error:
         where = getattr(error, "__notes__", [])
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
@@ -73,19 +74,20 @@ def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
 
 def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
     about = facts[run]
-    mixer, net = _mixer(run, facts), _network(about, about)
+    net = _network(about, about)
+    mixer = _mixer(run, facts, **({} if run.task == "search" else {"net": net}))
     materials.check_batches(mixer, _train_images(run, about), run.batch_size)
     if run.task == "search":
         _, net = search.pupil_and_teacher(mixer, run, about.classes)
     else:
-        tasks.settled(mixer, run)
+        learning.groups_of(learning.settled(mixer, run, cast("nn.Module", net)), run)
     mixer.generator = torch.Generator().manual_seed(0)
-    with torch.set_grad_enabled(run.task == "search"):
+    with torch.set_grad_enabled(bool(mixer.learners())):
         mixed = mixer(_batch(run, about, mixer.least), net)
     mixed.loss(mixed.logits(cast("nn.Module", net)), contract.CRITERION)
 
 
-def _mixer(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
+def _mixer(run: Run, facts: Mapping[Run, Facts], **net: Network) -> Mixer:
     """The run's mixer, with what a teacher and a search could give it before they have learned anything."""
     about = facts[run]
     teacher = None if run.teacher is None else _network(about, facts[run.teacher])
@@ -93,7 +95,7 @@ def _mixer(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
     if run.policy is not None:
         pupil, _ = search.pupil_and_teacher(_mixer(run.policy, facts), run.policy, facts[run.policy].classes)
         policy = cast("search.Policy", pupil).saved()
-    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, image_size=about.image_size)
+    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, image_size=about.image_size, **net)
 
 
 def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:

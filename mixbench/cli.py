@@ -124,10 +124,11 @@ def run(
 @click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
 @click.option(
     "--metric",
-    type=click.Choice(["last", "median10", "best"]),
+    metavar="[last|median10|best|NAME]",
     default="last",
     show_default=True,
-    help="The last epoch; the median of the last ten; the best one, which is a choice made on the test set.",
+    help="The last epoch; the median of the last ten; the best one, which is a choice made on the test set; or the "
+    "last epoch's NAME, like ema_top1.",
 )
 @mini_option
 @data_option

@@ -49,7 +49,7 @@ def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> 
 LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}"}
 """How each link mostly is written."""
 
-GIVEN = (*LINKS, "image_size")
+GIVEN = (*LINKS, "image_size", "net")
 """What a mixer may be given, by the name of its parameter."""
 
 _UNASKED: Mapping[str, tuple[str, ...]] = {"search": ("policy",), "import": LINKS}

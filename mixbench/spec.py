@@ -16,6 +16,9 @@ from typing import Any, get_type_hints
 LINKS = ("teacher", "policy")
 """Fields of a `Run` that are runs themselves: what must have finished before it can start."""
 
+EMA = "ema"
+"""What the moving average of a network is called: a run's ``ema`` adds ``ema_top1`` and so on to its metrics."""
+
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "task": ("classify", "search", "import"),
@@ -28,10 +31,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 AT_LEAST: Mapping[str, float] = MappingProxyType(
     {"epochs": 1, "batch_size": 1, "image_size": 1, "train_images": 1, "test_images": 1, "milestones": 1}
-    | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0}
+    | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0, "ema": 0}
 )
 
 ABOVE: Mapping[str, float] = MappingProxyType({"lr": 0, "lr_drop": 0, "std": 0})
+
+BELOW: Mapping[str, float] = MappingProxyType({"ema": 1})
 
 READ_BY_AN_IMPORT = frozenset(
     {"task", "method", "dataset", "content", "image_size", "test_images", "model", "mean", "std"}
@@ -76,6 +81,7 @@ class Run:
     lr_end: float = 0.0  # where a cosine ends
     warmup: int = 0  # epochs of linear warm-up
     criterion: str = "ce"  # cross-entropy; or bce, binary cross-entropy on the softmax
+    ema: float = 0.0  # after each step an average keeps this share of its weights; 0: there is none, scored beside it
     precision: str = "float32"
     checkpoint: str = ""  # import: SHA-256 of the file, all 64 digits, to be set beside what its publisher may say
     teacher: Run | None = None
@@ -126,7 +132,8 @@ class Run:
         unread |= {} if reached else {"lr_drop": Run.lr_drop}
         unread |= {} if self.schedule == "cosine" else {"lr_end": Run.lr_end}
         unread |= {} if self.pad else {"pad_mode": Run.pad_mode}
-        unread |= {"criterion": Run.criterion} if self.task == "search" else {}  # it minimises its own
+        # A search minimises its own, and trains no network.
+        unread |= {"criterion": Run.criterion, "ema": Run.ema} if self.task == "search" else {}
         self._put(unread)
 
     def _put(self, values: Mapping[str, Any]) -> None:
@@ -199,6 +206,8 @@ def convert(name: str, value: Any) -> Any:
             raise ValueError(f"{name} must be {AT_LEAST[name]} or more, not {number}")
         if name in ABOVE and number <= ABOVE[name]:
             raise ValueError(f"{name} must be above {ABOVE[name]}, not {number}")
+        if name in BELOW and number >= BELOW[name]:
+            raise ValueError(f"{name} must be below {BELOW[name]}, not {number}")
     return value
 
 

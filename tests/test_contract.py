@@ -15,7 +15,7 @@ from methods.mixup import Mixup
 
 FILES = sorted(Path(methods.__file__).parent.glob("*.py"))
 NAMES = [file.stem for file in FILES if f'@register("{file.stem}")' in file.read_text()]
-GIVEN = {"teacher": SmallNetwork, "policy": lambda: None, "image_size": lambda: 32}
+GIVEN = {"teacher": SmallNetwork, "policy": lambda: None, "image_size": lambda: 32, "net": SmallNetwork}
 """What the harness gives a mixer, by the name of its constructor's positional parameter."""
 
 

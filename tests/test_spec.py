@@ -103,6 +103,7 @@ DEFAULTS = {
     "lr_end": 0.0,
     "warmup": 0,
     "criterion": "ce",
+    "ema": 0.0,
     "precision": "float32",
     "checkpoint": "",
     "teacher": None,
@@ -181,6 +182,7 @@ def test_run_id_depends_on_every_field():
         "milestones": (5,),
         "warmup": 1,
         "criterion": "bce",
+        "ema": 0.999,
         "precision": "bfloat16",
         "teacher": a_run(),
         "policy": a_run(),
@@ -211,6 +213,11 @@ def test_run_id_depends_on_every_field():
 def test_run_is_the_same_whatever_is_said_of_what_nothing_reads(unread):
     assert a_run(**unread) == a_run()
     assert a_run(**unread).id == a_run().id
+
+
+@pytest.mark.parametrize("task", [{"task": "search"}, {"task": "import", "checkpoint": "c" * 64}])
+def test_run_that_trains_no_network_has_no_average_of_it(task):
+    assert a_run(ema=0.9, **task) == a_run(**task)
 
 
 def test_run_without_padding_has_no_way_of_padding():
@@ -328,6 +335,8 @@ def test_convert_takes_nothing_where_all_is_meant():
         ("epochs", True, "epochs must be a whole number, not True"),
         ("epochs", None, "epochs must be a whole number, not None"),
         ("epochs", [5], r"epochs must be a whole number, not \[5\]"),
+        ("ema", 1, "ema must be below 1, not 1.0"),
+        ("ema", -0.5, "ema must be 0 or more, not -0.5"),
         ("lr", "fast", "lr must be a number, not 'fast'$"),
         ("lr", True, "lr must be a number, not True"),
         ("lr", {"a": 1}, "lr must be a number, not {'a': 1}"),

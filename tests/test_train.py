@@ -11,9 +11,10 @@ from mixbench import materials, tasks
 from mixbench.attempts import OtherDataError, StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
+from mixbench.step import lr_at
 from mixbench.store import Store
 from mixbench.streams import Streams
-from mixbench.train import DivergedError, lr_at, train
+from mixbench.train import DivergedError, train
 
 RUN = Run(method="cutmix", dataset="digits", model="tiny", epochs=3, batch_size=40, pad=1, flip=False, train_images=100)
 
