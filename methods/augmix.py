@@ -206,10 +206,10 @@ def augment(pictures: Tensor, draws: Draws) -> Tensor:
     height, width = pictures.shape[2:]
     strength = strengths(draws.ops, draws.levels, draws.coins, height=height, width=width)
     chains = pictures.repeat_interleave(draws.weights.shape[1], dim=0)
-    for depth, ops in enumerate(draws.ops):
-        longer = (draws.depths > depth).nonzero()[:, 0]
-        (places,) = beside(chains, longer)
-        chains[places] = apply(chains[places], [NAMES[op] for op in ops[longer].tolist()], strength[depth, longer])
+    for position, ops in enumerate(draws.ops.tolist()):
+        asked = zip(ops, draws.depths.tolist(), strict=True)
+        names = [NAMES[op] if position < depth else None for op, depth in asked]
+        chains = apply(chains, names, strength[position])
     return chains
 
 
