@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from analysis.sources import Source
-from methods import Batch, Mixer, Network, TeacherMixer
+from methods import Batch, Mixed, Mixer, Network, TeacherMixer
 from methods.ops import soft_labels
 from methods.policy import Draws
 from methods.transformmix import PolicyMixer
@@ -24,7 +24,7 @@ from mixbench.spec import Run
 from mixbench.store import Store
 from mixbench.streams import Streams
 
-TRIES = 50
+TRIES = 100
 """How often a mixer may draw until all images of a batch are in its first mix, where two meet at every second try."""
 
 
@@ -180,14 +180,21 @@ def mix(shown: Shown, inputs: Batch, generator: torch.Generator) -> Mix:
     """What a mixer makes of the first of its inputs.
 
     Whom that meets is for the mixer to draw, and may be itself: it draws again until all inputs are in the mix, but
-    not without end, as there are methods that mix nothing.
+    not without end, as there are methods that mix nothing. Of a method that also mixes inside the network a mix of
+    images is shown, and of one that makes several views of an image the last.
+
+    Raises:
+        ValueError: it mixes inside the network only.
     """
     shown.mixer.generator = generator
     for _ in range(TRIES):
         mixed = shown.mixer(inputs, shown.net)
-        if int((mixed.y[0] > 0).sum()) == len(inputs.x):
+        in_sight = type(mixed).logits is Mixed.logits
+        if in_sight and int((mixed.y[0] > 0).sum()) == len(inputs.x):
             break
-    return Mix(inputs, mixed.x[0].clone(), mixed.y[0].clone())
+    if not in_sight:
+        raise ValueError(f"{shown.name} mixes what is inside the network, of which there is no picture; leave it out")
+    return Mix(inputs, mixed.x[len(mixed.x) - len(mixed.y)].clone(), mixed.y[0].clone())
 
 
 @torch.no_grad()

@@ -64,7 +64,10 @@ class Mixed:
 
 @runtime_checkable
 class Network(Protocol):
-    """What a network owes the mixers: its normalisation and its split into features and classifier, declared.
+    """What a network owes the mixers: its normalisation, its stages and its classifier, declared.
+
+    Its stages are the submodules ``layer1``, ``layer2`` and so on, two at least: `features` runs each once, one after
+    the other, and each puts out a feature map, (N, D, h, w).
 
     Attributes:
         mean, std: (1, C, 1, 1) buffers; ``(x - mean) / std`` is the first thing that `features` does.

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, cast
 
 import numpy as np
@@ -39,23 +39,27 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class SmallNetwork(nn.Module):
-    """The smallest network that keeps the promises of `Network`: three stages, for any images and classes."""
+    """The smallest network that keeps the promises of `Network`: for any images and classes, in so many stages."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, channels: int = 3, classes: int = 10) -> None:
+    def __init__(self, *, channels: int = 3, classes: int = 10, stages: int = 3) -> None:
         super().__init__()
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
-        self.layer1 = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
-        self.layer2 = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU())
-        self.layer3 = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self._stages = [f"layer{number}" for number in range(1, stages + 1)]
+        for name, (inputs, outputs) in zip(self._stages, pairwise([channels, 8, *[16] * (stages - 1)]), strict=True):
+            convolution = nn.Conv2d(inputs, outputs, 3, stride=2 if name == "layer2" else 1, padding=1)
+            self.add_module(name, nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU()))
         self.fc = nn.Linear(16, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Last feature map, (N, 16, h, w), of images in [0, 1]."""
-        return cast("Tensor", self.layer3(self.layer2(self.layer1((x - self.mean) / self.std))))
+        out = (x - self.mean) / self.std
+        for name in self._stages:
+            out = self.get_submodule(name)(out)
+        return out
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits, (N, G), of a feature map."""
@@ -108,7 +112,7 @@ def _batch(net: Network, size: int, layout: torch.memory_format) -> Batch:
     generator = torch.Generator().manual_seed(size)
     classes = net.fc.out_features
     x = torch.rand(size, net.mean.shape[1], SIDE, SIDE, generator=generator)
-    x = x.round(decimals=1)  # pure black and white occur, where a mix leaves [0, 1] first
+    x = (51 * x).round() / 51  # 8-bit pictures; pure black and white occur, where a mix leaves [0, 1] first
     y = F.one_hot(torch.randint(classes, (size,), generator=generator), classes) * 0.9 + 0.1 / classes
     return Batch(x.to(net.mean.device).contiguous(memory_format=layout), y.to(net.mean.device))
 

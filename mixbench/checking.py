@@ -15,6 +15,7 @@ from methods import Batch, Mixer, Network, build, contract
 from mixbench import catalog, learning, materials, search
 from mixbench.data import Facts
 from mixbench.launch import Plan
+from mixbench.nets import STAGES
 from mixbench.spec import Run
 
 PIXELS = 2**18
@@ -69,12 +70,12 @@ def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
     about = facts[run]
     images = (about.channels, about.image_size, about.classes, _train_images(run, about), run.batch_size)
     links = (run.teacher and facts[run.teacher].classes, run.policy and _what_matters(run.policy, facts))
-    return run.task, run.method, run.options, images, links
+    return run.task, run.method, run.options, images, STAGES[run.model], links
 
 
 def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
     about = facts[run]
-    net = _network(about, about)
+    net = _network(about, about, stages=STAGES[run.model])
     mixer = _mixer(run, facts, **({} if run.task == "search" else {"net": net}))
     materials.check_batches(mixer, _train_images(run, about), run.batch_size)
     if run.task == "search":
@@ -106,9 +107,9 @@ def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:
     return build(method, options, {name: can_give[name] for name in asked})
 
 
-def _network(images: Facts, learned: Facts) -> Network:
+def _network(images: Facts, learned: Facts, *, stages: int = 3) -> Network:
     """One for these images that knows the classes of what it learned."""
-    return contract.SmallNetwork(channels=images.channels, classes=learned.classes)
+    return contract.SmallNetwork(channels=images.channels, classes=learned.classes, stages=stages)
 
 
 def _batch(run: Run, about: Facts, least: int) -> Batch:
@@ -117,9 +118,8 @@ def _batch(run: Run, about: Facts, least: int) -> Batch:
     smallest = materials.smallest_batch(_train_images(run, about), run.batch_size)
     count = max(least, min(smallest, PIXELS // side**2))
     numbers = torch.arange(count)
-    return Batch(
-        torch.rand(count, about.channels, side, side), torch.eye(about.classes)[numbers % about.classes], numbers
-    )
+    pictures = torch.randint(256, (count, about.channels, side, side)) / 255  # as all data sets have them: 8-bit
+    return Batch(pictures, torch.eye(about.classes)[numbers % about.classes], numbers)
 
 
 def _train_images(run: Run, about: Facts) -> int:
