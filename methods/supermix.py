@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.bank import Mixes, as_bytes
 from methods.base import Batch, Criterion, Mixed, Network, TeacherMixer, register
 from methods.ops import Poll, beside, check_alpha, check_choice, check_weight, draw_lam, laid_out_as
 from methods.supermasks import Search, Sets, Solved, blended, full_masks, required, smoothing_kernel, solve
@@ -156,6 +157,13 @@ class SuperMix(TeacherMixer):
         mixed = blended(sets.images, full_masks(solved.variables, *x.shape[2:])).to(batch.x.dtype)
         return Made(laid_out_as(batch.x, mixed), partners, lam, classes, target, solved)
 
+    def finished(self, batch: Batch) -> Mixes:
+        """The finished mixes of a batch as a bank keeps them; ``sources`` are places in the batch."""
+        made = self.make(batch)
+        rows = self.poll.values(made.solved.finished).nonzero()[:, 0].to(batch.x.device)
+        likely = made.solved.logits.argmax(1)
+        return Mixes(as_bytes(made.x[rows]), *(part[rows] for part in (made.lam, made.classes, made.partners, likely)))
+
     def notes(self) -> Mapping[str, float | str]:
         """Share of mixes that finished, steps they took in the mean, and how often the device was asked for values.
 
@@ -197,8 +205,3 @@ def soft_target(classes: Tensor, lam: Tensor, known: int) -> Tensor:
 def likeliest(logits: Tensor) -> Tensor:
     """The labels that say of each image the class with the largest of its answers (N, G)."""
     return F.one_hot(logits.argmax(1), logits.shape[1]).float()
-
-
-def as_bytes(x: Tensor) -> Tensor:
-    """Images in [0, 1] as uint8, cut off below the next whole level as the authors' export does, not rounded."""
-    return (x.double() * 255).clamp(0, 255).to(torch.uint8)

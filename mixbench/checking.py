@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from methods import Batch, Mixer, Network, build, contract
-from mixbench import catalog, materials, search, tasks
+from methods.bank import empty
+from mixbench import bank, catalog, materials, search, tasks
 from mixbench.data import Facts
 from mixbench.launch import Plan
 from mixbench.spec import Run
@@ -24,14 +25,14 @@ PIXELS = 2**18
 def complaints(name: str) -> list[str]:
     """What a mixer breaks of the contract, with its options at their defaults; nothing where it keeps it.
 
-    A teacher that it asks for is a small untrained network, and there is no policy.
+    A teacher that it asks for is a small untrained network, there is no policy, and a bank holds a black image.
 
     Raises:
         ValueError: there is no such mixer, or its declaration cannot be read.
     """
     catalog.declaration(name)
     try:
-        contract.check(_built(name, {}, teacher=contract.SmallNetwork(), policy=None, image_size=contract.SIDE))
+        contract.check(_built(name, {}, teacher=contract.SmallNetwork(), policy=None, **_blank(3, contract.SIDE)))
     except Exception as error:
         where = getattr(error, "__notes__", [])
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
@@ -68,7 +69,7 @@ def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
     about = facts[run]
     images = (about.channels, about.image_size, about.classes, _train_images(run, about), run.batch_size)
     links = (run.teacher and facts[run.teacher].classes, run.policy and _what_matters(run.policy, facts))
-    return run.task, run.method, run.options, images, links
+    return run.task, run.method, run.options, run.bank, images, links
 
 
 def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
@@ -77,6 +78,8 @@ def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
     materials.check_batches(mixer, _train_images(run, about), run.batch_size)
     if run.task == "search":
         _, net = search.pupil_and_teacher(mixer, run, about.classes)
+    elif run.task == "bank":
+        bank.maker(mixer, run)
     else:
         tasks.settled(mixer, run)
     mixer.generator = torch.Generator().manual_seed(0)
@@ -93,7 +96,13 @@ def _mixer(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
     if run.policy is not None:
         pupil, _ = search.pupil_and_teacher(_mixer(run.policy, facts), run.policy, facts[run.policy].classes)
         policy = cast("search.Policy", pupil).saved()
-    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, image_size=about.image_size)
+    blank = _blank(about.channels if run.bank is None else facts[run.bank].channels, about.image_size)
+    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, **blank)
+
+
+def _blank(channels: int, side: int) -> dict[str, Any]:
+    """The side of the images, and a bank of such as hold a black one."""
+    return {"image_size": side, "bank": empty(1, 2, channels=channels, side=side)._asdict()}
 
 
 def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:

@@ -150,6 +150,8 @@ def _given(name: str, run: Run, execution: Execution, weights: Weights) -> Any:
     need: Run | None = getattr(run, name)
     if name == "policy":
         return None if need is None else from_bytes(weights(need), execution.device)
+    if name == "bank" and need is not None:
+        return from_bytes(weights(need), execution.device)
     if need is None:
         raise ValueError(f"{run.folder} needs a {name}")
     return _frozen(need, execution, weights)

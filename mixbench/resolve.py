@@ -42,7 +42,7 @@ def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
         return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.places)
 
 
-LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}"}
+LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}", "bank": "{method: supermix, recipe: bank}"}
 """How each link mostly is written."""
 
 GIVEN = (*LINKS, "image_size")
@@ -85,7 +85,11 @@ def _request(said: SweepFile, row: Row, column: Column, seed: int) -> _Request:
     )
 
 
-LEARNED_BY: Mapping[str, tuple[str, ...]] = {"teacher": ("classify", "import"), "policy": ("search",)}
+LEARNED_BY: Mapping[str, tuple[str, ...]] = {
+    "teacher": ("classify", "import"),
+    "policy": ("search",),
+    "bank": ("bank",),
+}
 """The tasks of the run that a link means: no other gives what the link is for."""
 
 

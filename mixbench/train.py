@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mixbench.attempts import Attempt
+from mixbench.bank import MakeBank
 from mixbench.execution import Execution
 from mixbench.importing import Import
 from mixbench.makers import maker, merged
@@ -25,7 +26,7 @@ BESIDE = ("epoch", "train_loss")
 """What an entry of a curve holds beside metrics."""
 
 TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType(
-    {"classify": Classify, "search": Search, "import": Import}
+    {"classify": Classify, "search": Search, "import": Import, "bank": MakeBank}
 )
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -141,12 +142,14 @@ def lr_at(run: Run, epoch: float) -> float:
 
 
 class Step:
-    """One update of what a task trains: forward, backward, SGD."""
+    """One update of what a task trains: forward, backward, SGD. Without parameters it is the task's own step alone."""
 
     def __init__(self, run: Run, task: Task) -> None:
         self._task = task
+        learned = list(task.trainable.parameters())
+        self._learns = bool(learned)
         self.optimiser = torch.optim.SGD(
-            task.trainable.parameters(),
+            [{"params": learned}],
             lr=run.lr,
             momentum=run.momentum,
             nesterov=run.nesterov,
@@ -159,9 +162,10 @@ class Step:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         loss = self._task.loss(prepared)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        if self._learns:
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
         return loss.detach()
 
 

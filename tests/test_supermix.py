@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from methods import Batch, Mixed
+from methods.bank import as_bytes
 from methods.contract import CRITERION, SmallNetwork, check
 from methods.supermasks import (
     full_masks,
@@ -14,7 +15,7 @@ from methods.supermasks import (
     smoothed,
     smoothing_kernel,
 )
-from methods.supermix import SuperMix, as_bytes, in_turn, soft_target
+from methods.supermix import SuperMix, in_turn, soft_target
 
 CLASSES = 6
 

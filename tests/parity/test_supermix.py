@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from methods.bank import as_bytes
 from methods.ops import Poll
 from methods.supermasks import (
     Search,
@@ -24,7 +25,7 @@ from methods.supermasks import (
     step_length,
     stepped,
 )
-from methods.supermix import as_bytes, in_turn, soft_target
+from methods.supermix import in_turn, soft_target
 
 CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")])
 
