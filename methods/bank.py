@@ -43,11 +43,12 @@ class Maker(Protocol):
         ...
 
 
-def empty(size: int, k: int, *, channels: int, side: int, device: str = "cpu") -> Mixes:
-    """Room for so many mixes of k images: black ones, of nothing."""
-    x = torch.zeros(size, channels, side, side, dtype=torch.uint8, device=device)
-    numbers = torch.zeros(size, k, dtype=torch.int64, device=device)
-    return Mixes(x, numbers.float(), numbers, numbers.clone(), numbers[:, 0].clone())
+def empty(size: int, k: int, *, channels: int, side: int) -> Mixes:
+    """Room for so many mixes of k images: black ones, each of class 0 and image 0."""
+    x = torch.zeros(size, channels, side, side, dtype=torch.uint8)
+    lam = torch.full((size, k), 1 / k)
+    numbers = torch.zeros(size, k, dtype=torch.int64)
+    return Mixes(x, lam, numbers, numbers.clone(), numbers[:, 0].clone())
 
 
 def as_bytes(x: Tensor) -> Tensor:

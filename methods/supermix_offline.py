@@ -103,8 +103,8 @@ class SuperMixOffline(Mixer):
     def _check(self, batch: Batch) -> None:
         ours, theirs = self.bank.x.shape[1:], batch.x.shape[1:]
         if ours != theirs:
-            shapes = (" x ".join(map(str, shape)) for shape in (ours, theirs))
-            raise ValueError("the bank holds images of {}, but the batch of {}: take its own data's".format(*shapes))
+            held, given = (" x ".join(map(str, shape)) for shape in (ours, theirs))
+            raise ValueError(f"the bank holds images of {held}, but the batch of {given}: take a bank of the same data")
         if self._classes > batch.y.shape[1]:
             raise ValueError(
                 f"the bank shows class {self._classes - 1}, but the labels have {batch.y.shape[1]} classes: take a "

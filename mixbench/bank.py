@@ -117,9 +117,8 @@ class MakeBank:
         shelf = self._shelf
         if not shelf.full:
             raise ValueError(
-                f"after {self._run.epochs} passes over the training images the bank holds {int(shelf.held)} of "
-                f"{len(shelf.mixes.x)} images; give it more epochs, a smaller bank_images, or options with which more "
-                f"mixes finish"
+                f"with epochs: {self._run.epochs} the bank holds only {int(shelf.held)} of its {len(shelf.mixes.x)} "
+                f"images; take more epochs, a smaller bank_images, or options with which more mixes finish"
             )
         return materials.as_bytes(shelf.mixes._asdict())
 

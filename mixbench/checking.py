@@ -32,7 +32,10 @@ def complaints(name: str) -> list[str]:
     """
     catalog.declaration(name)
     try:
-        contract.check(_built(name, {}, teacher=contract.SmallNetwork(), policy=None, **_blank(3, contract.SIDE)))
+        blank = empty(1, 2, channels=3, side=contract.SIDE)._asdict()
+        contract.check(
+            _built(name, {}, teacher=contract.SmallNetwork(), policy=None, image_size=contract.SIDE, bank=blank)
+        )
     except Exception as error:
         where = getattr(error, "__notes__", [])
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
@@ -96,13 +99,14 @@ def _mixer(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
     if run.policy is not None:
         pupil, _ = search.pupil_and_teacher(_mixer(run.policy, facts), run.policy, facts[run.policy].classes)
         policy = cast("search.Policy", pupil).saved()
-    blank = _blank(about.channels if run.bank is None else facts[run.bank].channels, about.image_size)
-    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, **blank)
+    bank = _black(facts[run.bank or run])
+    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, bank=bank, image_size=about.image_size)
 
 
-def _blank(channels: int, side: int) -> dict[str, Any]:
-    """The side of the images, and a bank of such as hold a black one."""
-    return {"image_size": side, "bank": empty(1, 2, channels=channels, side=side)._asdict()}
+def _black(about: Facts) -> dict[str, Any]:
+    """A bank of one black image, in which the last class is seen."""
+    blank = empty(1, 2, channels=about.channels, side=about.image_size)
+    return blank._replace(seen=torch.tensor([about.classes - 1]))._asdict()
 
 
 def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:

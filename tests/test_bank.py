@@ -1,6 +1,7 @@
 """A stored set of mixed images as a run: what it holds, that it is made once, and who uses it."""
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -150,7 +151,9 @@ def test_bank_goes_on_where_it_was_stopped_and_ends_the_same(make, tmp_path, sto
 
 
 def test_bank_that_is_not_full_in_the_end_is_refused(make):
-    with pytest.raises(ValueError, match="after 1 passes over the training images the bank holds .* of 5000 images"):
+    with pytest.raises(
+        ValueError, match=r"with epochs: 1 the bank holds only \d+ of its 5000 images; take more epochs"
+    ):
         make(changed(epochs=1, bank_images=5000))
 
 
@@ -209,7 +212,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_links_that_lead_to_no_bank_are_refused(case, load):
     rows, sentence = REFUSED[case]
-    with pytest.raises(ValueError, match="s.yaml") as refusal:
+    with pytest.raises(ValueError, match=r"s\.yaml") as refusal:
         load(rows)
     assert sentence in str(refusal.value)
 
@@ -236,7 +239,7 @@ def test_what_could_not_be_mixed_is_refused_before_anything_is_trained(case, loa
     rows, sentence = REHEARSED[case]
     sweep, store, execution = load(rows), Store(tmp_path / "results", tell=print), Execution()
     planned = plan(sweep, store)
-    with pytest.raises(ValueError, match="s.yaml") as refusal:
+    with pytest.raises(ValueError, match=r"s\.yaml") as refusal:
         checking.rehearse(planned, prepare(planned, store, execution), tmp_path / "s.yaml")
     assert sentence in str(refusal.value)
 
@@ -245,6 +248,15 @@ def test_sweep_with_a_bank_is_rehearsed(load, tmp_path):
     sweep, store = load(f"{{supermix_offline: {{bank: {LINKED}}}}}"), Store(tmp_path / "results", tell=print)
     planned = plan(sweep, store)
     checking.rehearse(planned, prepare(planned, store, Execution()), tmp_path / "s.yaml")
+
+
+def test_bank_of_other_pictures_is_refused_before_it_is_made():
+    use = Run.from_dict(TEACHER.to_dict() | {"method": "supermix_offline", "bank": BANK.to_dict()})
+    digits = materials.facts(TEACHER, Execution())
+    for change, sentence in (({"image_size": 16}, "bank holds images of 1 x 16 x 16"), ({"classes": 11}, "class 10")):
+        facts = {use: digits, use.teacher: digits, BANK: replace(digits, **change)}
+        with pytest.raises(ValueError, match=sentence):
+            checking._mix_once(use, facts)
 
 
 # ---- who uses it
