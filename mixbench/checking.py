@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from methods import Batch, Mixer, Network, build, contract
-from mixbench import catalog, learning, materials, search
+from methods.bank import empty
+from mixbench import bank, catalog, learning, materials, search
 from mixbench.data import Facts
 from mixbench.launch import Plan
 from mixbench.nets import STAGES
@@ -25,14 +26,15 @@ PIXELS = 2**18
 def complaints(name: str) -> list[str]:
     """What a mixer breaks of the contract, with its options at their defaults; nothing where it keeps it.
 
-    A teacher that it asks for is a small untrained network, and there is no policy.
+    A teacher that it asks for is a small untrained network, there is no policy, and a bank holds a black image.
 
     Raises:
         ValueError: there is no such mixer, or its declaration cannot be read.
     """
     catalog.declaration(name)
     try:
-        given = {"teacher": contract.SmallNetwork(), "policy": None, "image_size": contract.SIDE}
+        blank = empty(1, 2, channels=3, side=contract.SIDE)._asdict()
+        given = {"teacher": contract.SmallNetwork(), "policy": None, "image_size": contract.SIDE, "bank": blank}
         contract.check(_built(name, {}, **given, net=contract.SmallNetwork()))
     except Exception as error:
         where = getattr(error, "__notes__", [])
@@ -70,7 +72,7 @@ def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
     about = facts[run]
     images = (about.channels, about.image_size, about.classes, _train_images(run, about), run.batch_size)
     links = (run.teacher and facts[run.teacher].classes, run.policy and _what_matters(run.policy, facts))
-    return run.task, run.method, run.options, images, STAGES[run.model], links
+    return run.task, run.method, run.options, run.bank, images, STAGES[run.model], links
 
 
 def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
@@ -80,6 +82,8 @@ def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
     materials.check_batches(mixer, _train_images(run, about), run.batch_size)
     if run.task == "search":
         _, net = search.pupil_and_teacher(mixer, run, about.classes)
+    elif run.task == "bank":
+        bank.maker(mixer, run)
     else:
         learning.groups_of(learning.settled(mixer, run, cast("nn.Module", net)), run)
     mixer.generator = torch.Generator().manual_seed(0)
@@ -96,7 +100,15 @@ def _mixer(run: Run, facts: Mapping[Run, Facts], **net: Network) -> Mixer:
     if run.policy is not None:
         pupil, _ = search.pupil_and_teacher(_mixer(run.policy, facts), run.policy, facts[run.policy].classes)
         policy = cast("search.Policy", pupil).saved()
-    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, image_size=about.image_size, **net)
+    bank = _black(facts[run.bank or run])
+    given = {"teacher": teacher, "policy": policy, "bank": bank, "image_size": about.image_size}
+    return _built(run.method, dict(run.options), **given, **net)
+
+
+def _black(about: Facts) -> dict[str, Any]:
+    """A bank of one black image, in which the last class is seen."""
+    blank = empty(1, 2, channels=about.channels, side=about.image_size)
+    return blank._replace(seen=torch.tensor([about.classes - 1]))._asdict()
 
 
 def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:

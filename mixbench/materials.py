@@ -168,7 +168,7 @@ def _given(name: str, run: Run, execution: Execution, weights: Weights) -> Any:
         return None
     if need is None:
         raise ValueError(f"{run.folder} needs a {name}")
-    return from_bytes(weights(need), execution.device) if name == "policy" else _frozen(need, execution, weights)
+    return _frozen(need, execution, weights) if name == "teacher" else from_bytes(weights(need), execution.device)
 
 
 def _frozen(run: Run, execution: Execution, weights: Weights) -> nn.Module:

@@ -46,7 +46,7 @@ def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> 
         return Sweep(path.stem, tuple(cells), labels, table, resolver.resources, resolver.places, resolver.hours, mini)
 
 
-LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}"}
+LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}", "bank": "{method: supermix, recipe: bank}"}
 """How each link mostly is written."""
 
 GIVEN = (*LINKS, "image_size", "net")
@@ -89,7 +89,11 @@ def _request(said: SweepFile, row: Row, column: Column, seed: int) -> _Request:
     )
 
 
-LEARNED_BY: Mapping[str, tuple[str, ...]] = {"teacher": ("classify", "import"), "policy": ("search",)}
+LEARNED_BY: Mapping[str, tuple[str, ...]] = {
+    "teacher": ("classify", "import"),
+    "policy": ("search",),
+    "bank": ("bank",),
+}
 """The tasks of the run that a link means: no other gives what the link is for."""
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-LINKS = ("teacher", "policy")
+LINKS = ("teacher", "policy", "bank")
 """Fields of a `Run` that are runs themselves: what must have finished before it can start."""
 
 EMA = "ema"
@@ -21,7 +21,7 @@ EMA = "ema"
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "task": ("classify", "search", "import"),
+        "task": ("classify", "search", "import", "bank"),
         "pad_mode": ("zeros", "reflect"),
         "schedule": ("step", "cosine", "constant"),
         "criterion": ("ce", "bce"),
@@ -31,6 +31,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 AT_LEAST: Mapping[str, float] = MappingProxyType(
     {"epochs": 1, "batch_size": 1, "image_size": 1, "train_images": 1, "test_images": 1, "milestones": 1}
+    | {"bank_images": 1}
     | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0, "ema": 0}
 )
 
@@ -43,6 +44,25 @@ READ_BY_AN_IMPORT = frozenset(
     | {"precision", "checkpoint"}
 )
 """Fields of a network that somebody else trained: none that says how to train."""
+
+
+READ_BY_A_BANK = frozenset(
+    {
+        "task",
+        "method",
+        "options",
+        "dataset",
+        "content",
+        "image_size",
+        "train_images",
+        "model",
+        "seed",
+        "pad",
+        "pad_mode",
+    }
+    | {"flip", "epochs", "batch_size", "bank_images", "teacher"}
+)
+"""Fields of a stored set of mixed images, with which no network is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +106,8 @@ class Run:
     checkpoint: str = ""  # import: SHA-256 of the file, all 64 digits, to be set beside what its publisher may say
     teacher: Run | None = None
     policy: Run | None = None  # the search whose mixing module is used
+    bank: Run | None = None  # the run that made the mixed images
+    bank_images: int = 50_000  # bank: how many are made
 
     def __post_init__(self) -> None:
         """Refuse a value that no experiment can have.
@@ -96,10 +118,9 @@ class Run:
         for name in _TYPES:
             if name not in LINKS:
                 object.__setattr__(self, name, convert(name, getattr(self, name)))
-        if self.task == "import":
-            self._forget_how_to_train()
-        elif self.checkpoint:
+        if self.checkpoint and self.task != "import":
             raise ValueError(f"checkpoint belongs to task: import, but task is {self.task}; change one of the two")
+        self._forget_what_the_task_does_not_read()
         if self.milestones and self.schedule != "step":
             raise ValueError(f"milestones belong to schedule: step, but schedule is {self.schedule}; leave one out")
         if any(one >= other for one, other in itertools.pairwise(self.milestones)):
@@ -112,18 +133,25 @@ class Run:
             raise ValueError(f"warmup is {self.warmup} of {self.epochs} epochs; it must be shorter than the training")
         self._forget_what_nothing_reads()
 
-    def _forget_how_to_train(self) -> None:
-        """An import is one run, whoever asks for it and under whichever recipe.
+    def _forget_what_the_task_does_not_read(self) -> None:
+        """Put fields back to their default that say how to train, where nothing is trained.
 
         Raises:
             ValueError: it says not what to import, or with what to mix.
         """
+        if self.task == "bank":
+            self._forget_all_but(READ_BY_A_BANK)
+        if self.task != "import":
+            return
         if not self.checkpoint:
             raise ValueError("task: import needs a checkpoint; write 'checkpoint:' and the path of its file")
         if self.method != "simple":
             raise ValueError(f"task: import mixes nothing, but its method is '{self.method}'; write method: simple")
-        unread = {field.name: field.default for field in fields(self) if field.name not in READ_BY_AN_IMPORT}
-        self._put(unread | {"epochs": 1})
+        self._forget_all_but(READ_BY_AN_IMPORT)
+        self._put({"epochs": 1})
+
+    def _forget_all_but(self, read: frozenset[str]) -> None:
+        self._put({field.name: field.default for field in fields(self) if field.name not in read | {"epochs"}})
 
     def _forget_what_nothing_reads(self) -> None:
         """Put fields back to their default where others leave them without effect: equal experiments are equal runs."""
@@ -134,6 +162,7 @@ class Run:
         unread |= {} if self.pad else {"pad_mode": Run.pad_mode}
         # A search minimises its own, and trains no network.
         unread |= {"criterion": Run.criterion, "ema": Run.ema} if self.task == "search" else {}
+        unread |= {} if self.task == "bank" else {"bank_images": Run.bank_images}
         self._put(unread)
 
     def _put(self, values: Mapping[str, Any]) -> None:

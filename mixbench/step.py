@@ -13,10 +13,14 @@ from mixbench.tasks import Task
 
 
 class Step:
-    """One update of what a task trains, in each of its groups: forward, backward, SGD."""
+    """One update of what a task trains, in each of its groups: forward, backward, SGD.
+
+    Where there is nothing to update, it is the task's own step alone.
+    """
 
     def __init__(self, run: Run, task: Task) -> None:
         self._task = task
+        self._learns = any(parameters for _, parameters in task.groups)
         self._protocols = [protocol for protocol, _ in task.groups]
         groups = [
             {
@@ -34,9 +38,10 @@ class Step:
         for group, protocol in zip(self.optimiser.param_groups, self._protocols, strict=True):
             group["lr"] = lr_at(protocol, epoch)
         loss = self._task.loss(prepared)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        if self._learns:
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
         return loss.detach()
 
 

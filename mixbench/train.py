@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mixbench.attempts import Attempt
+from mixbench.bank import MakeBank
 from mixbench.execution import Execution
 from mixbench.importing import Import
 from mixbench.makers import maker, merged
@@ -26,7 +27,7 @@ BESIDE = ("epoch", "train_loss")
 """What an entry of a curve holds beside metrics."""
 
 TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType(
-    {"classify": Classify, "search": Search, "import": Import}
+    {"classify": Classify, "search": Search, "import": Import, "bank": MakeBank}
 )
 
 Progress = Callable[[int, int, Mapping[str, float]], None]

@@ -6,7 +6,7 @@ import pytest
 
 METHODS = "methods: [simple, mixup, softmax_cam]"
 TEACHER = "teacher: {method: simple}"
-SWEEP_HAS = "a sweep has: settings, methods, seeds, skip, set, teacher, policy, table, recipes"
+SWEEP_HAS = "a sweep has: settings, methods, seeds, skip, set, teacher, policy, bank, table, recipes"
 
 DESCRIPTIONS = {
     "unknown method": (

@@ -20,6 +20,7 @@ METHODS_NEED = {"torch", "torchvision", "numpy", "scipy", "PIL", "numba"}
 MAY_IMPORT_TORCH = {
     "analysis.mixes",
     "analysis.panels",
+    "mixbench.bank",
     "mixbench.checking",
     "mixbench.criteria",
     "mixbench.data.resident",

@@ -13,6 +13,7 @@ import torch
 
 import methods
 from methods import Batch
+from methods.bank import empty
 from methods.contract import SmallNetwork
 from methods.ops import Poll
 from methods.views import ViewCache
@@ -29,6 +30,7 @@ RUN = Run(method="simple", dataset="digits", model="tiny", epochs=2, batch_size=
 def built(name, device):
     harness = {"teacher": SmallNetwork().to(device), "policy": None, "image_size": 16}
     harness["net"] = SmallNetwork().to(device)
+    harness["bank"] = empty(3, 2, channels=3, side=16)._asdict()
     given = {what: harness[what] for what in catalog.declaration(name).given}
     return methods.build(name, {}, given).to(device)
 

@@ -108,6 +108,8 @@ DEFAULTS = {
     "checkpoint": "",
     "teacher": None,
     "policy": None,
+    "bank": None,
+    "bank_images": 50_000,
 }
 
 
@@ -153,7 +155,7 @@ def test_run_id_is_ten_hexadecimal_digits():
     assert int(a_run().id, 16) >= 0
 
 
-@pytest.mark.parametrize("name", [name for name in DEFAULTS if name not in ("options", "teacher", "policy", "task")])
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if name not in ("options", *LINKS, "task")])
 def test_run_id_does_not_change_when_a_default_is_written_out(name):
     assert a_run(**{name: DEFAULTS[name]}).id == a_run().id
 
@@ -186,6 +188,7 @@ def test_run_id_depends_on_every_field():
         "precision": "bfloat16",
         "teacher": a_run(),
         "policy": a_run(),
+        "bank": a_run(),
     }
     runs = [a_run(**{name: value}) for name, value in other.items()]
     runs += [a_run(mean=(0.5,), std=(0.5,)), a_run(mean=(0.4,), std=(0.5,)), a_run(mean=(0.5,), std=(0.4,)), a_run()]
@@ -194,9 +197,9 @@ def test_run_id_depends_on_every_field():
         a_run(schedule="cosine", lr_end=0.01),
         a_run(pad=1, pad_mode="reflect"),
     ]
-    runs += [a_run(pad=1)]
+    runs += [a_run(pad=1), a_run(task="bank"), a_run(task="bank", bank_images=10)]
     assert len({run.id for run in runs}) == len(runs)
-    beside = {"task", "checkpoint", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
+    beside = {"task", "checkpoint", "bank_images", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
     assert {*other, *beside} == {field.name for field in dataclasses.fields(Run)}
 
 
