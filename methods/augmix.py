@@ -116,6 +116,10 @@ class AugMix(Mixer):
 
     label = "AugMix"
     source = "Hendrycks et al., 2020"
+    defaults = "cifar.py of google-research/augmix"
+    draws = "chains of operations for each image"
+    asks = "the answers to three views"
+    passes = 3.0
     poll: Poll
 
     def __init__(

@@ -74,6 +74,10 @@ class AutoMix(Mixer):
 
     label = "AutoMix"
     source = "Liu et al., 2022"
+    defaults = "OpenMixup's configuration for CIFAR-100"
+    draws = "lam for each batch, twice"
+    asks = "features of a momentum copy"
+    passes = 3.33
     headline = "k_mix"
     mask_weight: Tensor
 

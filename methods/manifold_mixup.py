@@ -55,6 +55,9 @@ class ManifoldMixup(Mixer):
 
     label = "Manifold Mixup"
     source = "Verma et al., 2019"
+    defaults = "the README of vikasverma1077/manifold_mixup for CIFAR"
+    draws = "a layer and lam for each batch"
+    asks = "hidden features"
 
     def __init__(
         self,

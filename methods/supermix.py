@@ -81,6 +81,8 @@ class SuperMix(TeacherMixer):
 
     label = "SuperMix"
     source = "Dabouei et al., 2021"
+    defaults = "the README of SuperMix for CIFAR-100"
+    draws = "weights of k images for each set"
     poll: Poll
 
     def __init__(

@@ -6,10 +6,12 @@ to ask do so through a `Poll`, which counts.
 """
 
 import copy
+import dataclasses
 from unittest import mock
 
 import pytest
 import torch
+from cifar_files import write_cifar10
 
 import methods
 from methods import Batch
@@ -28,9 +30,9 @@ RUN = Run(method="simple", dataset="digits", model="tiny", epochs=2, batch_size=
 
 
 def built(name, device):
-    harness = {"teacher": SmallNetwork().to(device), "policy": None, "image_size": 16}
+    harness = {"teacher": SmallNetwork().to(device), "policy": None, "image_size": 32}
     harness["net"] = SmallNetwork().to(device)
-    harness["bank"] = empty(3, 2, channels=3, side=16)._asdict()
+    harness["bank"] = empty(3, 2, channels=3, side=32)._asdict()
     given = {what: harness[what] for what in catalog.declaration(name).given}
     return methods.build(name, {}, given).to(device)
 
@@ -42,7 +44,7 @@ NEVER_POLLS = sorted(set(catalog.names()) - set(POLLS))
 @pytest.mark.parametrize("kept", [False, True], ids=["", "kept"])
 @pytest.mark.parametrize("name", NEVER_POLLS)
 def test_a_mixer_asks_the_device_for_no_value(name, kept):
-    x = torch.rand(9, 3, 16, 16).to("meta")
+    x = torch.rand(9, 3, 32, 32).to("meta")
     y = torch.eye(10)[torch.arange(9)].to("meta")
     net = SmallNetwork().to("meta")
     mixer = built(name, "meta")
@@ -97,9 +99,10 @@ def test_the_meta_device_notices_a_value_that_is_asked_for():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [name for name in NEVER_POLLS if not {*catalog.declaration(name).given} & {*LINKS}])
-def test_an_epoch_on_a_gpu_never_waits(name, precision):
-    run = Run.from_dict(RUN.to_dict() | {"method": name, "precision": precision})
-    task = tasks.Classify(run, Streams(0), Execution(device="cuda"), None)
+def test_an_epoch_on_a_gpu_never_waits(name, precision, tmp_path):
+    write_cifar10(tmp_path, per_batch=10)  # digits are too small for some
+    run = dataclasses.replace(RUN, method=name, precision=precision, dataset="cifar10", train_images=None)
+    task = tasks.Classify(run, Streams(0), Execution(device="cuda", data=str(tmp_path)), None)
     step = Step(run, task)
     state = State(torch.zeros(task.steps, device="cuda"))
     for _ in steps(run, 0, task, step, copy.copy(state)):  # the first epoch chooses algorithms and allocates
