@@ -74,9 +74,9 @@ class AutoMix(Mixer):
 
     label = "AutoMix"
     source = "Liu et al., 2022"
-    defaults = "OpenMixup's configuration for CIFAR-100"
-    draws = "lam for each batch, twice"
-    asks = "features of a momentum copy"
+    defaults = "Westlake-AI/openmixup, AutoMix for CIFAR-100 and ResNet-18"
+    draws = "two lam for each batch"
+    asks = "features of its moving average"
     passes = 3.33
     headline = "k_mix"
     mask_weight: Tensor

@@ -55,7 +55,7 @@ class ManifoldMixup(Mixer):
 
     label = "Manifold Mixup"
     source = "Verma et al., 2019"
-    defaults = "the README of vikasverma1077/manifold_mixup for CIFAR"
+    defaults = "the README of vikasverma1077/manifold_mixup, its commands for CIFAR"
     draws = "a layer and lam for each batch"
     asks = "hidden features"
 

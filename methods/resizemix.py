@@ -48,7 +48,7 @@ class ResizeMix(Mixer):
 
     label = "ResizeMix"
     source = "Qin et al., 2020"
-    defaults = "the paper; the variant's those of mmpretrain"
+    defaults = "ResizeMix in Westlake-AI/openmixup"
     draws = "a size and a place for each batch"
 
     def __init__(

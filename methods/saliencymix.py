@@ -41,8 +41,8 @@ class SaliencyMix(Mixer):
 
     label = "SaliencyMix"
     source = "Uddin et al., 2021"
-    defaults = "train.py of afm-shahab-uddin/SaliencyMix"
-    draws = "lam for each image, a box by its partner's saliency"
+    defaults = "afm-shahab-uddin/SaliencyMix, its command for ImageNet; for CIFAR prob is 0.5"
+    draws = "lam and a box for each image"
 
     def __init__(
         self, *, saliency: Literal["paper", "official"] = "paper", alpha: float = 1.0, prob: float = 1.0

@@ -81,8 +81,9 @@ class SuperMix(TeacherMixer):
 
     label = "SuperMix"
     source = "Dabouei et al., 2021"
-    defaults = "the README of SuperMix for CIFAR-100"
-    draws = "weights of k images for each set"
+    passes = 15.0
+    defaults = "the README of alldbi/SuperMix for CIFAR-100; tol by its authors' word"
+    draws = "weights of its images for each mix"
     poll: Poll
 
     def __init__(

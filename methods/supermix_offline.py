@@ -57,6 +57,9 @@ class SuperMixOffline(Mixer):
 
     label = "SuperMix, offline"
     source = "Dabouei et al., 2021"
+    defaults = "train_student.py of alldbi/SuperMix"
+    draws = "as many stored mixes as there are images"
+    passes = 2.0
 
     def __init__(
         self,

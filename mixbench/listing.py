@@ -32,7 +32,13 @@ def methods() -> Iterator[str]:
         yield from [f"  defaults  {declared.defaults}"] * bool(declared.defaults)
 
 
-_GIVEN = {"teacher": "a teacher", "policy": "a mixing module, searched", "image_size": "the side of the images"}
+_GIVEN = {
+    "teacher": "a teacher",
+    "policy": "a mixing module, searched",
+    "image_size": "the side of the images",
+    "net": "the network in training",
+    "bank": "a stored set of mixes",
+}
 """What a mixer may be given, in words."""
 
 

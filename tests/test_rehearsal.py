@@ -98,7 +98,7 @@ BAD = {
     "block's momentum": ("automix: {mask_momentum: 2}", "automix: mask_momentum is 2.0: it must be at least 0 and"),
     "search beside a network": (
         "automix: {set: {task: search}}",
-        "automix: the mixer asks for 'net'; mixbench can give it: teacher, policy, image_size",
+        "automix: the mixer asks for 'net'; mixbench can give it: teacher, policy, bank, image_size",
     ),
     "k": ("transformmix: {k: 1}", "transformmix: k is 1: it must be at least 2"),
     "even kernel": ("transformmix: {mask_kernel: 4}", "transformmix: mask_kernel is 4: it must be odd"),
