@@ -22,6 +22,7 @@ RECIPES = """\
 digits/tiny: {epochs: 1, batch_size: 50, pad: 1, flip: false, train_images: 100}
 image_folder:flowers/tiny: {epochs: 1, batch_size: 4, image_size: 8}
 image_folder:cars/tiny: {epochs: 1, batch_size: 4, image_size: 8}
+image_folder:cars/resnet18: {epochs: 1, batch_size: 4, image_size: 16}
 search: {task: search, lr: 5.0e-4}
 few: {train_images: 10, batch_size: 10}
 """
@@ -101,6 +102,11 @@ BAD = {
         "automix: the mixer asks for 'net'; mixbench can give it: teacher, policy, bank, image_size",
     ),
     "k": ("transformmix: {k: 1}", "transformmix: k is 1: it must be at least 2"),
+    "layer": (
+        "manifold_mixup: {layers: [0, 4]}",
+        "manifold_mixup: layers holds 4, but the network has no layer4; take of 0, 1, 2, 3 (0 is the image)",
+    ),
+    "severity": ("augmix: {severity: 12}", "augmix: severity is 12.0: it must lie between 0.1 and 10"),
     "even kernel": ("transformmix: {mask_kernel: 4}", "transformmix: mask_kernel is 4: it must be odd"),
     "k above the batch size": (
         "transformmix: {k: 51}",
@@ -170,6 +176,11 @@ def test_teacher_of_other_classes_is_refused_before_it_is_trained(row, sentence,
     pictures("flowers", 2)
     pictures("cars", 3)
     assert refusal(row, setting="'image_folder:cars/tiny'").startswith(sentence)
+
+
+def test_a_layer_that_only_larger_networks_have_is_rehearsed_on_one_of_as_many_stages(sweep, rehearsal):
+    pictures("cars", 3)
+    rehearsal(sweep("manifold_mixup: {layers: [4]}, augmix: ", setting="'image_folder:cars/resnet18'"))
 
 
 def test_teacher_and_policy_from_other_data_are_rehearsed_as_what_they_are(sweep, rehearsal):

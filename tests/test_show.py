@@ -127,6 +127,34 @@ def test_mixer_whose_state_is_damaged_is_not_shown(tmp_path):
         set_up(sources(Wanted(["automix"], "digits/tiny", 0, ()), store), Execution(), store, count=1, seed=0)
 
 
+def test_manifold_mixup_is_shown_where_it_mixes_images(scene):
+    inputs, mixed = parts(scene("manifold_mixup", count=8)).blocks
+    for first, second, result, below in zip(
+        *map(pixels, inputs.rows),
+        pixels(mixed.rows[0]),
+        [picture.below for picture in mixed.rows[0].pictures],
+        strict=True,
+    ):
+        lam = float(below.splitlines()[0].split(": ")[1])
+        np.testing.assert_allclose(result, lam * first + (1 - lam) * second, atol=0.01)
+
+
+def test_a_mix_inside_the_network_only_has_no_picture(scene):
+    shown = scene("manifold_mixup")
+    shown.methods[0].mixer.layers = (1, 2)
+    with pytest.raises(
+        ValueError, match="manifold_mixup mixes what is inside the network, of which there is no picture"
+    ):
+        parts(shown)
+
+
+def test_of_augmix_a_mixture_is_shown_and_not_the_image(scene):
+    inputs, mixed = parts(scene("augmix", count=8)).blocks
+    pairs = zip(pixels(inputs.rows[0]), pixels(mixed.rows[0]), strict=True)
+    assert sum(not np.array_equal(image, mixture) for image, mixture in pairs) >= 6
+    assert {len(picture.below.splitlines()) for picture in mixed.rows[0].pictures} == {1}
+
+
 def test_images_of_a_mix_are_of_different_classes_and_none_comes_twice(scene):
     batches = scene("transformmix", seed=1, count=20).batches
     assert all(len(set(batch.y.argmax(1).tolist())) == 3 for batch in batches)
