@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from methods import Mixer, Network, TeacherMixer
 from mixbench.spec import EMA, Run
 
 Group = tuple[Run, list[nn.Parameter]]
 """Parameters that learn, and the protocol by which: their run, or that with another learning rate, say."""
+
+
+class Average(nn.Module):
+    """A moving average of a network's weights, which begins with its first; batch statistics are the network's own.
+
+    torch's `AveragedModel` brings its count of steps to the device at each, and waits for that.
+
+    Args:
+        net: whose weights.
+        share: what the average keeps of itself after each step.
+    """
+
+    def __init__(self, net: nn.Module, share: float) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).requires_grad_(requires_grad=False)
+        self._follow = get_ema_multi_avg_fn(share)  # type: ignore[no-untyped-call]
+
+    def follow(self, net: nn.Module) -> None:
+        """Take in the weights after a step."""
+        self._follow([*self.net.parameters()], [*net.parameters()], None)
+        for ours, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
+            ours.copy_(theirs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (N, G), of images in [0, 1]."""
+        return cast("Tensor", self.net(x))
 
 
 def settled(mixer: Mixer, run: Run, net: nn.Module) -> Mixer:
@@ -40,11 +67,6 @@ def settled(mixer: Mixer, run: Run, net: nn.Module) -> Mixer:
             f"training, so no later run could be given it; take another for its headline, or a copy of the network"
         )
     return mixer
-
-
-def averaged(net: nn.Module, share: float) -> AveragedModel:
-    """A moving average of a network's weights, which begins with those after the first step; statistics are copied."""
-    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(share))  # type: ignore[no-untyped-call]
 
 
 def _shapes(net: nn.Module) -> Mapping[str, torch.Size]:

@@ -14,7 +14,7 @@ from methods.saliency import eval_mode
 from mixbench import materials
 from mixbench.criteria import CRITERIA
 from mixbench.execution import Execution
-from mixbench.learning import Group, averaged, groups_of, moves, settled
+from mixbench.learning import Average, Group, groups_of, moves, settled
 from mixbench.materials import Weights
 from mixbench.spec import EMA, Run
 from mixbench.store import MIXER
@@ -110,7 +110,7 @@ class Classify:
             self.mixer = settled(materials.mixer_of(run, streams, execution, weights, net=self.net), run, self.net)
         self.trainable = self.net
         self.groups: Sequence[Group] = [(run, list(self.net.parameters())), *groups_of(self.mixer, run)]
-        self.average = averaged(self.net, run.ema) if run.ema else None
+        self.average = Average(self.net, run.ema) if run.ema else None
         moving = {EMA: self.average, "mixer": self.mixer if moves(self.mixer) else None}
         self.beside: Mapping[str, nn.Module] = {name: module for name, module in moving.items() if module is not None}
         self._train = materials.train_set(run, streams, execution)
@@ -138,7 +138,7 @@ class Classify:
     def stepped(self, done: int, steps: int) -> None:
         """The average follows the network, and so does what the mixer keeps of it."""
         if self.average is not None:
-            self.average.update_parameters(self.net)
+            self.average.follow(self.net)
         self.mixer.stepped(cast("Network", self.net), done, steps)
 
     def evaluate(self) -> Evaluation:

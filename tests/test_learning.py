@@ -282,15 +282,14 @@ def test_average_is_the_moving_average_of_the_weights_after_each_step():
     run, count = changed(method="mixup", ema=0.8), 3
     task = task_of(run)
     step, state = Step(run, task), State(torch.zeros(task.steps))
-    expected = None
+    expected = {name: value.detach().clone() for name, value in task.net.named_parameters()}
     for _ in steps(run, 0, task, step, state):
-        now = {name: value.detach().clone() for name, value in task.net.named_parameters()}
-        expected = now if expected is None else {name: 0.8 * expected[name] + 0.2 * now[name] for name in now}
+        expected = {name: 0.8 * expected[name] + 0.2 * value for name, value in task.net.named_parameters()}
     assert state.step == count
-    for name, value in task.average.module.named_parameters():
+    for name, value in task.average.net.named_parameters():
         torch.testing.assert_close(value, expected[name])
     for name, value in task.net.named_buffers():
-        assert torch.equal(dict(task.average.module.named_buffers())[name], value)
+        assert torch.equal(dict(task.average.net.named_buffers())[name], value)
 
 
 def test_average_is_scored_beside_the_network_and_changes_nothing_else(trained):

@@ -78,14 +78,16 @@ def test_a_mixer_that_has_to_ask_asks_for_nothing_but_what_it_counts(name):
     assert mixer.poll.count > 0
 
 
-def test_the_loop_asks_the_device_for_no_value_within_an_epoch():
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"method": "automix"}], ids=str)
+def test_the_loop_asks_the_device_for_no_value_within_an_epoch(changes):
+    run = Run.from_dict(RUN.to_dict() | changes)
     sgd = torch.optim.SGD
     plain = mock.patch.object(torch.optim, "SGD", lambda *args, fused, **kwargs: sgd(*args, foreach=False, **kwargs))
     with plain:
-        task = tasks.Classify(RUN, Streams(0), Execution(device="meta"), None)
-        step = Step(RUN, task)
+        task = tasks.Classify(run, Streams(0), Execution(device="meta"), None)
+        step = Step(run, task)
     state = State(torch.zeros(task.steps, device="meta"))
-    assert sum(1 for _ in steps(RUN, 0, task, step, state)) == task.steps == 4
+    assert sum(1 for _ in steps(run, 0, task, step, state)) == task.steps == 4
     with pytest.raises(Exception, match=r"meta|Meta"):  # the one wait, once the epoch is over
         state.read_losses()
 
@@ -101,7 +103,7 @@ def test_the_meta_device_notices_a_value_that_is_asked_for():
 @pytest.mark.parametrize("name", [name for name in NEVER_POLLS if not {*catalog.declaration(name).given} & {*LINKS}])
 def test_an_epoch_on_a_gpu_never_waits(name, precision, tmp_path):
     write_cifar10(tmp_path, per_batch=10)  # digits are too small for some
-    run = dataclasses.replace(RUN, method=name, precision=precision, dataset="cifar10", train_images=None)
+    run = dataclasses.replace(RUN, method=name, precision=precision, dataset="cifar10", train_images=None, ema=0.9)
     task = tasks.Classify(run, Streams(0), Execution(device="cuda", data=str(tmp_path)), None)
     step = Step(run, task)
     state = State(torch.zeros(task.steps, device="cuda"))
