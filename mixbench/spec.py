@@ -19,6 +19,7 @@ LINKS = ("teacher", "policy")
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "task": ("classify", "search", "import"),
+        "augment": ("crop", "resized_crop"),
         "pad_mode": ("zeros", "reflect"),
         "schedule": ("step", "cosine", "constant"),
         "criterion": ("ce", "bce"),
@@ -58,7 +59,10 @@ class Run:
     test_images: int | None = None  # None: all; else the first so many
     model: str
     seed: int = 0
-    pad: int = 4  # pixels added on each side before a crop of the original size is taken; 0: no crop
+    augment: str = (
+        "crop"  # crops after padding; or resized_crop, a random box of 8 to 100 % of the image, brought to its size
+    )
+    pad: int = 4  # crop: pixels added on each side before a crop of the original size is taken; 0: no crop
     pad_mode: str = "zeros"
     flip: bool = True
     mean: tuple[float, ...] = ()  # of the normalisation; (): the data set's own
@@ -93,10 +97,7 @@ class Run:
             self._forget_how_to_train()
         elif self.checkpoint:
             raise ValueError(f"checkpoint belongs to task: import, but task is {self.task}; change one of the two")
-        if self.milestones and self.schedule != "step":
-            raise ValueError(f"milestones belong to schedule: step, but schedule is {self.schedule}; leave one out")
-        if any(one >= other for one, other in itertools.pairwise(self.milestones)):
-            raise ValueError(f"milestones must ascend, not {list(self.milestones)}; sort them, each once")
+        self._check_milestones()
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: true needs a momentum, but momentum is 0.0; change one of the two")
         if len(self.mean) != len(self.std):
@@ -104,6 +105,17 @@ class Run:
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup is {self.warmup} of {self.epochs} epochs; it must be shorter than the training")
         self._forget_what_nothing_reads()
+
+    def _check_milestones(self) -> None:
+        if self.milestones and self.schedule != "step":
+            raise ValueError(f"milestones belong to schedule: step, but schedule is {self.schedule}; leave one out")
+        if any(one >= other for one, other in itertools.pairwise(self.milestones)):
+            raise ValueError(f"milestones must ascend, not {list(self.milestones)}; sort them, each once")
+        if self.milestones and self.milestones[-1] >= self.epochs:
+            raise ValueError(
+                f"milestones go to {self.milestones[-1]}, but epochs is {self.epochs}: nothing is left to train behind "
+                f"it; write milestones below {self.epochs}, or none: milestones: []"
+            )
 
     def _forget_how_to_train(self) -> None:
         """An import is one run, whoever asks for it and under whichever recipe.
@@ -120,10 +132,10 @@ class Run:
 
     def _forget_what_nothing_reads(self) -> None:
         """Put fields back to their default where others leave them without effect: equal experiments are equal runs."""
-        reached = tuple(epoch for epoch in self.milestones if epoch < self.epochs)
-        unread: dict[str, Any] = {"milestones": reached} | ({"schedule": "step"} if self.schedule == "constant" else {})
-        unread |= {} if reached else {"lr_drop": Run.lr_drop}
+        unread: dict[str, Any] = {"schedule": "step"} if self.schedule == "constant" else {}
+        unread |= {} if self.milestones else {"lr_drop": Run.lr_drop}
         unread |= {} if self.schedule == "cosine" else {"lr_end": Run.lr_end}
+        unread |= {} if self.augment == "crop" else {"pad": Run.pad, "pad_mode": Run.pad_mode}
         unread |= {} if self.pad else {"pad_mode": Run.pad_mode}
         unread |= {"criterion": Run.criterion} if self.task == "search" else {}  # it minimises its own
         self._put(unread)

@@ -22,6 +22,9 @@ MAY_IMPORT_TORCH = {
     "analysis.panels",
     "mixbench.checking",
     "mixbench.criteria",
+    "mixbench.data.crops",
+    "mixbench.data.decoded",
+    "mixbench.data.images",
     "mixbench.data.resident",
     "mixbench.importing",
     "mixbench.makers",
@@ -153,6 +156,8 @@ def results(tmp_path, finish):
         "list",
         "show --help",
         "why simple-digits-tiny-s0 --results RESULTS",
+        "data get --help",
+        "data check --help",
     ],
 )
 def test_command_that_trains_nothing_imports_no_torch(command, results):

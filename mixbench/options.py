@@ -1,0 +1,15 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+Folder = click.Path(path_type=Path, file_okay=False)
+data_option = click.option(
+    "--data", type=Folder, default=Path("data"), show_default=True, help="Folder of the data sets."
+)
+results_option = click.option(
+    "--results", type=Folder, default=Path("results"), show_default=True, help="Folder of results."
+)
