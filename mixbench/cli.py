@@ -86,7 +86,7 @@ def run(
         return running.summary(planned, quiet=True)
     from mixbench.checking import rehearse
 
-    rehearse(planned, facts, sweep)
+    rehearse(planned, facts, sweep, execution)
     with running.watcher(quiet=quiet, total=len(planned.todo)) as watcher:
         outcome = launch(planned, store, execution, how["slots"], watcher)
     if outcome.stopped:

@@ -61,8 +61,13 @@ def facts(run: Run, execution: Execution) -> Facts:
 
 def network(run: Run, execution: Execution) -> nn.Module:
     """The run's network, freshly initialised, on its device and in its memory layout."""
-    about = facts(run, execution)
-    net = nets.build(
+    net = network_for(run, facts(run, execution)).to(execution.device)
+    return net.to(memory_format=torch.channels_last) if execution.channels_last else net
+
+
+def network_for(run: Run, about: Facts) -> nn.Module:
+    """The run's network for such data, freshly initialised, on the CPU."""
+    return nets.build(
         run.model,
         classes=about.classes,
         channels=about.channels,
@@ -70,8 +75,7 @@ def network(run: Run, execution: Execution) -> nn.Module:
         mean=run.mean or about.mean,
         std=run.std or about.std,
         precision=run.precision,
-    ).to(execution.device)
-    return net.to(memory_format=torch.channels_last) if execution.channels_last else net
+    )
 
 
 def train_set(run: Run, streams: Streams, execution: Execution) -> Images:

@@ -1,7 +1,9 @@
 """ImageNet's class folders, made up in small, and pictures of the real one: what is listed, decoded and refused."""
 
+import multiprocessing
 import os
 import shutil
+import signal
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -273,6 +275,28 @@ def test_task_trains_and_tests_on_it_without_knowing(folder, tmp_path):
     sizes = [task.prepare(batch).x.shape for batch in task.batches(0, 0)]
     assert sizes == [(4, 3, 224, 224), (2, 3, 224, 224)]
     assert task.evaluate().predictions["classes"].shape == (4, 3)
+
+
+def test_stop_that_is_sent_to_all_processes_leaves_the_decoding_to_go_on(folder, tmp_path):
+    going = decoded(imagenet.list_files(tmp_path).train, workers=2).epoch(Streams(0), 0, 2)
+    next(going)
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGTERM)
+    assert len(workers) == 2
+    assert sum(len(batch.x) for batch in going) == 10
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_are_the_same_on_every_device(folder, tmp_path):
+    part = imagenet.list_files(tmp_path).train
+    here = batches(decoded(part))
+    there = batches(decoded(part, device=torch.device("cuda"), workers=2))
+    for one, other in zip(here, there, strict=True):
+        assert other.x.is_cuda
+        assert torch.allclose(one.x, other.x.cpu())
+        assert torch.equal(one.y, other.y.cpu())
 
 
 # ---- the real one
