@@ -98,7 +98,7 @@ def train_set(run: Run, streams: Streams, execution: Execution) -> Images:
 
 
 def smallest_batch(images: int, batch_size: int) -> int:
-    """Images of the smallest batch of an epoch, as `Resident.epoch` makes them: a rest of one is left out."""
+    """Images of the smallest batch of an epoch, as `Images.epoch` makes them: a rest of one is left out."""
     rest = images % batch_size
     return min(batch_size, images) if rest < 2 else rest
 

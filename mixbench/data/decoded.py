@@ -105,6 +105,7 @@ class Decoded(Images):
     def _batches(self, numbers: Tensor, batch_size: int, cut: Cut) -> Iterator[Batch]:
         """Batches of these images of the part, in this order."""
         batches = torch.split(numbers, batch_size) if len(numbers) else ()
+        labels = torch.split(self._y[numbers].to(self._device), batch_size)
         loader = DataLoader(
             _Files(self._part, cut),
             batch_sampler=[batch.tolist() for batch in batches],
@@ -114,11 +115,10 @@ class Decoded(Images):
             worker_init_fn=_leave_stopping_to_the_parent,
             generator=torch.Generator(),  # it draws a number whenever it begins: not from the run's streams
         )
-        for batch, pixels in zip(batches, loader, strict=True):
+        for pixels, y in zip(loader, labels, strict=False):
             if isinstance(pixels, DataError):
                 raise pixels
-            labels = self._y[batch].to(self._device, non_blocking=True)
-            yield Batch(self._finished(pixels), self._one_hot.index_select(0, labels))
+            yield Batch(self._finished(pixels), self._one_hot.index_select(0, y))
 
     def _finished(self, pixels: Tensor) -> Tensor:
         """(N, C, H, W) float32 in [0, 1] on the device, from (N, H, W, C) uint8."""
