@@ -154,14 +154,13 @@ def _draw_batches(run: Run, execution: Execution, count: int, k: int, generator:
     images = materials.test_set(run, execution)
     labels = materials.load(run, execution)[0].test_y[: len(images)].tolist()
     left = torch.randperm(len(images), generator=generator).tolist()
-    batches = []
+    batches: list[Batch] = []
     for _ in range(count):
         chosen = _unlike(left, labels, k)
         if len(chosen) < k:
             raise ValueError(f"the test images of {run.dataset} make no {count} mixes of {k} classes; ask for fewer")
         left = [image for image in left if image not in chosen]
-        numbers = torch.tensor(chosen)
-        batches.append(Batch(*images.gather(numbers, torch.zeros_like(numbers))))
+        batches += images.test_batches(k, order=torch.tensor(chosen))
     return batches
 
 

@@ -17,7 +17,7 @@ class Mixes(NamedTuple):
         x: (M, C, H, W) uint8.
         lam: (M, k), how much of each of its images a mix should show.
         classes: (M, k) int64, of these images.
-        sources: (M, k) int64, their numbers.
+        sources: (M, k) int64, their numbers; -1 where these are not known.
         seen: (M,) int64, the class that the teacher finds likeliest in the mix.
     """
 

@@ -95,10 +95,8 @@ class MakeBank:
     @torch.no_grad()
     def prepare(self, batch: Batch) -> Tensor:
         """Mix a batch and store what is good enough; the share of its mixes that is not, a scalar."""
-        if batch.view is None:
-            raise ValueError("the images of a bank must be known by their numbers")
         mixes = self._maker.finished(batch)
-        numbers = (batch.view // self._train.views).to(mixes.sources.device)
+        numbers = self._train.numbers(batch).to(mixes.sources.device)
         self._shelf.add(mixes._replace(sources=numbers[mixes.sources]), tried=len(batch.x))
         return mixes.lam.new_tensor(1 - len(mixes.x) / len(batch.x))
 

@@ -13,8 +13,9 @@ from torch import nn
 
 from methods import Batch, Mixer, Network, build, contract
 from methods.bank import empty
-from mixbench import bank, catalog, learning, materials, search
+from mixbench import bank, catalog, importing, learning, materials, search
 from mixbench.data import Facts
+from mixbench.execution import Execution
 from mixbench.launch import Plan
 from mixbench.nets import STAGES
 from mixbench.spec import Run
@@ -43,15 +44,17 @@ def complaints(name: str) -> list[str]:
     return []
 
 
-def rehearse(planned: Plan, facts: Mapping[Run, Facts], sweep: Path) -> None:
+def rehearse(planned: Plan, facts: Mapping[Run, Facts], sweep: Path, execution: Execution) -> None:
     """Build every mixer that there is something to do with, and mix a made-up batch, before anything is trained.
 
-    Teachers and the networks in training are small untrained ones, a policy has learned nothing, all on the CPU.
+    Teachers and the networks in training are small untrained ones, a policy has learned nothing, all on the CPU. What
+    somebody else trained must fit the network that it is for.
 
     Args:
         planned: what there is to do.
         facts: of the data of each of its runs.
         sweep: the file.
+        execution: knows where the files of imports lie.
 
     Raises:
         ValueError: it cannot be built or cannot mix; one sentence that names the file, the row and what is wrong.
@@ -65,6 +68,12 @@ def rehearse(planned: Plan, facts: Mapping[Run, Facts], sweep: Path) -> None:
         for run in distinct.values():
             with _blaming(f"{sweep}: {askers[run]}", run.method):
                 _mix_once(run, facts)
+        for run in askers:
+            if run.task == "import":
+                with _blaming(f"{sweep}: {askers[run]}", run.method):
+                    path = execution.checkpoint(run)
+                    net = materials.network_for(run, facts[run])
+                    importing.fill(net, importing.read(path, run.checkpoint), path=path, model=run.model)
 
 
 def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:

@@ -11,24 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mixbench import holdings
+from mixbench.options import data_option, mini_option, results_option
 from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
     from mixbench.grid import Sweep
-
-
-Folder = click.Path(path_type=Path, file_okay=False)
-data_option = click.option(
-    "--data", type=Folder, default=Path("data"), show_default=True, help="Folder of the data sets."
-)
-results_option = click.option(
-    "--results", type=Folder, default=Path("results"), show_default=True, help="Folder of results."
-)
-
-
-mini_option = click.option(
-    "--mini", is_flag=True, help="A trial on a small machine: other runs, in a table of their own."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -45,6 +33,7 @@ def cli(context: click.Context) -> None:
 @click.option("--only", metavar="ROW,...", help="Only these rows, and what they need.")
 @click.option("--slots", type=click.IntRange(1), help="Runs at a time.  [default: one per GPU or core]")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that decode a run's images.  [default: by cores]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is a GPU]")
 @click.option(
     "--layout", type=click.Choice(["channels_last", "contiguous"]), default="channels_last", show_default=True
@@ -105,7 +94,7 @@ def run(
         return running.summary(planned, quiet=True)
     from mixbench.checking import rehearse
 
-    rehearse(planned, facts, sweep)
+    rehearse(planned, facts, sweep, execution)
     with running.watcher(quiet=quiet, total=len(planned.todo)) as watcher:
         outcome = launch(planned, store, execution, how["slots"], watcher)
     if outcome.stopped:
@@ -232,6 +221,9 @@ def show(methods: str, setting: str, out: Path, figure: str, images: int | None,
         click.echo(source.sentence)
     click.echo(f"drawn: {out}")
     return DONE
+
+
+cli.add_command(holdings.commands)
 
 
 def main() -> None:

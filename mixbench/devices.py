@@ -13,9 +13,14 @@ def environments(device: str, slots: int | None, threads: int) -> list[dict[str,
     """
     own = {"OMP_NUM_THREADS": str(threads)}
     if not device.startswith("cuda"):
-        return [own] * (slots or max(1, len(os.sched_getaffinity(0)) // threads))
+        return [own] * (slots or max(1, cores() // threads))
     gpus = visible_gpus()
     return [own | {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(slots or len(gpus))]
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def visible_gpus() -> list[str]:

@@ -24,6 +24,8 @@ class Execution:
         data: the folder that holds the data sets.
         places: where own image folders and checkpoints lie, by the fingerprint of their content.
         channels_last: memory layout of images and network. Which is faster differs between processors.
+        workers: processes that decode the images of a run, where these are too many to be kept; 0: the run's own does.
+            None: one a core, shared by the runs at a time. No number depends on it.
         cam_cache: where mixers keep what they know of a view, see `methods.views.ViewCache`: ``device``, ``host``, or
             ``off``, nowhere.
         checkpoint_seconds: the least time between two checkpoints at epoch ends.
@@ -35,6 +37,7 @@ class Execution:
     data: str = "data"
     places: Mapping[str, str] = field(default_factory=dict)
     channels_last: bool = True
+    workers: int | None = None
     cam_cache: str = "device"
     checkpoint_seconds: float = 30.0
     evaluate_every: int = 1

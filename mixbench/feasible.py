@@ -39,5 +39,9 @@ def check(facts: Facts, run: Run) -> None:
     images = run.train_images or facts.train_images
     if run.batch_size > images:
         raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
-    if run.pad >= facts.image_size:
+    if run.dataset == "imagenet" and run.augment != "resized_crop":
+        raise ValueError(
+            f"augment is {run.augment}, but the pictures of {facts.label} differ in size; write augment: resized_crop"
+        )
+    if run.augment == "crop" and run.pad >= facts.image_size:
         raise ValueError(f"pad is {run.pad}; it must be less than the image's {facts.image_size} pixels")

@@ -175,6 +175,8 @@ def check_data(planned: Plan, store: Store, execution: Execution) -> dict[Run, F
 def launch(planned: Plan, store: Store, execution: Execution, slots: int | None, watcher: Watcher) -> Outcome:
     """Execute what a plan has to do, on this machine."""
     environments = devices.environments(execution.device, slots, execution.threads)
+    if execution.workers is None:
+        execution = replace(execution, workers=max(1, devices.cores() // len(environments)))
     worker = pool.Pool(store, execution_of(planned.sweep, execution), watcher, environments)
     return worker.work(planned.todo)
 

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import io
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ import methods
 from methods import Mixer
 from methods.views import ViewCache
 from mixbench import catalog, nets
-from mixbench.data import Content, Facts, facts_of
+from mixbench.data import Content, Facts, facts_of, imagenet
+from mixbench.data.decoded import Decoded
+from mixbench.data.images import Images
 from mixbench.data.read import Pictures, content_of, read
-from mixbench.data.resident import Resident, stratified_subset
+from mixbench.data.resident import Cropped, Resident, stratified_subset
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.streams import Streams
@@ -30,13 +31,16 @@ Weights = Callable[[Run], bytes]
 
 
 @functools.lru_cache(maxsize=2)
-def _load(dataset: str, root: str, image_size: int | None) -> tuple[Pictures, Content]:
+def _load(dataset: str, root: str, image_size: int | None) -> tuple[Pictures | imagenet.Files, Content]:
+    if dataset == "imagenet":
+        found = imagenet.list_files(Path(root))
+        return found, imagenet.content_of(found)
     pictures = read(dataset, root=Path(root), image_size=image_size)
     return pictures, content_of(dataset, pictures, root=Path(root))
 
 
-def load(run: Run, execution: Execution) -> tuple[Pictures, Content]:
-    """The pictures that a run is about, and what is known of them; read once per process.
+def load(run: Run, execution: Execution) -> tuple[Pictures | imagenet.Files, Content]:
+    """The pictures that a run is about, or their files, and what is known of them; read once per process.
 
     Raises:
         mixbench.data.DataError: data are missing or damaged.
@@ -57,8 +61,13 @@ def facts(run: Run, execution: Execution) -> Facts:
 
 def network(run: Run, execution: Execution) -> nn.Module:
     """The run's network, freshly initialised, on its device and in its memory layout."""
-    about = facts(run, execution)
-    net = nets.build(
+    net = network_for(run, facts(run, execution)).to(execution.device)
+    return net.to(memory_format=torch.channels_last) if execution.channels_last else net
+
+
+def network_for(run: Run, about: Facts) -> nn.Module:
+    """The run's network for such data, freshly initialised, on the CPU."""
+    return nets.build(
         run.model,
         classes=about.classes,
         channels=about.channels,
@@ -66,22 +75,30 @@ def network(run: Run, execution: Execution) -> nn.Module:
         mean=run.mean or about.mean,
         std=run.std or about.std,
         precision=run.precision,
-    ).to(execution.device)
-    return net.to(memory_format=torch.channels_last) if execution.channels_last else net
+    )
 
 
-def train_set(run: Run, streams: Streams, execution: Execution) -> Resident:
+def train_set(run: Run, streams: Streams, execution: Execution) -> Images:
     """The images that a run trains on: all, or as many of each class as its seed draws; in every view."""
     pictures, _ = load(run, execution)
     chosen = None
     if run.train_images is not None:
         chosen = stratified_subset(pictures.train_y, run.train_images, streams.generator("subset"))
-    resident = _resident(run, pictures, execution)
-    return resident(pictures.train_x, pictures.train_y, pad=run.pad, flip=run.flip, subset=chosen)
+    if isinstance(pictures, imagenet.Files):
+        return _decoded(run, pictures.train, execution, chosen)
+    x, y, device = pictures.train_x, pictures.train_y, _device(execution)
+    if run.augment == "resized_crop":
+        interpolation = facts(run, execution).interpolation
+        return Cropped(
+            x, y, classes=pictures.classes, flip=run.flip, interpolation=interpolation, subset=chosen, **device
+        )
+    return Resident(
+        x, y, classes=pictures.classes, pad=run.pad, pad_mode=run.pad_mode, flip=run.flip, subset=chosen, **device
+    )
 
 
 def smallest_batch(images: int, batch_size: int) -> int:
-    """Images of the smallest batch of an epoch, as `Resident.epoch` makes them: a rest of one is left out."""
+    """Images of the smallest batch of an epoch, as `Images.epoch` makes them: a rest of one is left out."""
     rest = images % batch_size
     return min(batch_size, images) if rest < 2 else rest
 
@@ -100,21 +117,32 @@ def check_batches(mixer: Mixer, images: int, batch_size: int) -> None:
         )
 
 
-def test_set(run: Run, execution: Execution) -> Resident:
+def test_set(run: Run, execution: Execution) -> Images:
     """The images that a run is tested on: all, or the first so many; as they are."""
     pictures, _ = load(run, execution)
-    kept = slice(run.test_images)
-    return _resident(run, pictures, execution)(pictures.test_x[kept], pictures.test_y[kept], pad=0, flip=False)
+    if isinstance(pictures, imagenet.Files):
+        return _decoded(run, pictures.test, execution, torch.arange(len(pictures.test_y))[: run.test_images])
+    x, y = pictures.test_x[: run.test_images], pictures.test_y[: run.test_images]
+    plain: dict[str, Any] = {"pad": 0, "pad_mode": "zeros", "flip": False}
+    return Resident(x, y, classes=pictures.classes, **plain, **_device(execution))
 
 
-def _resident(run: Run, pictures: Pictures, execution: Execution) -> partial[Resident]:
-    return partial(
-        Resident,
-        classes=pictures.classes,
-        pad_mode=run.pad_mode,
-        device=torch.device(execution.device),
-        channels_last=execution.channels_last,
+def _decoded(run: Run, part: imagenet.Part, execution: Execution, subset: torch.Tensor | None) -> Decoded:
+    about = facts(run, execution)
+    return Decoded(
+        part,
+        size=about.image_size,
+        interpolation=about.interpolation,
+        flip=run.flip,
+        workers=execution.workers,
+        subset=subset,
+        **_device(execution),
     )
+
+
+def _device(execution: Execution) -> dict[str, Any]:
+    """Where images are to be, and how they lie there."""
+    return {"device": torch.device(execution.device), "channels_last": execution.channels_last}
 
 
 def mixer_of(
@@ -141,15 +169,15 @@ def mixer_of(
     return mixer
 
 
-def give_memory(mixer: Mixer, run: Run, images: Resident, execution: Execution, weights: Weights) -> None:
+def give_memory(mixer: Mixer, run: Run, images: Images, execution: Execution, weights: Weights) -> None:
     """Let the mixer keep what it would ask of a view again; runs of this process that ask the same share it."""
-    if not mixer.remembers or execution.cam_cache == "off":
+    if not mixer.remembers or execution.cam_cache == "off" or images.ids_below is None:
         return
     teacher = "" if run.teacher is None else hashlib.sha256(weights(run.teacher)).hexdigest()
     pictures, content = load(run, execution)
     views = content.fingerprint, run.image_size, run.pad, run.pad_mode, run.flip
     asked = (mixer.remembers, teacher, run.teacher, *views, *execution.bits().values())
-    ids_below = images.ids_below + len(pictures.test_x)  # the ids of test images follow those of training
+    ids_below = images.ids_below + len(pictures.test_y)  # the ids of test images follow those of training
     mixer.views = _memory(asked, ids_below, host=execution.cam_cache == "host")
 
 

@@ -37,6 +37,7 @@ def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
         data=str(how["data"]),
         places=grid.places,
         channels_last=how["layout"] == "channels_last",
+        workers=how["workers"],
         cam_cache=how["cam_cache"],
     )
 

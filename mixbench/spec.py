@@ -22,6 +22,7 @@ EMA = "ema"
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "task": ("classify", "search", "import", "bank"),
+        "augment": ("crop", "resized_crop"),
         "pad_mode": ("zeros", "reflect"),
         "schedule": ("step", "cosine", "constant"),
         "criterion": ("ce", "bce"),
@@ -40,7 +41,7 @@ ABOVE: Mapping[str, float] = MappingProxyType({"lr": 0, "lr_drop": 0, "std": 0})
 BELOW: Mapping[str, float] = MappingProxyType({"ema": 1})
 
 READ_BY_AN_IMPORT = frozenset(
-    {"task", "method", "dataset", "content", "image_size", "test_images", "model", "mean", "std"}
+    {"task", "mini", "method", "dataset", "content", "image_size", "test_images", "model", "mean", "std"}
     | {"precision", "checkpoint"}
 )
 """Fields of a network that somebody else trained: none that says how to train."""
@@ -49,6 +50,7 @@ READ_BY_AN_IMPORT = frozenset(
 READ_BY_A_BANK = frozenset(
     {
         "task",
+        "mini",
         "method",
         "options",
         "dataset",
@@ -57,10 +59,9 @@ READ_BY_A_BANK = frozenset(
         "train_images",
         "model",
         "seed",
-        "pad",
-        "pad_mode",
+        "augment",
     }
-    | {"flip", "epochs", "batch_size", "bank_images", "teacher"}
+    | {"pad", "pad_mode", "flip", "epochs", "batch_size", "bank_images", "teacher"}
 )
 """Fields of a stored set of mixed images, with which no network is trained."""
 
@@ -84,7 +85,10 @@ class Run:
     test_images: int | None = None  # None: all; else the first so many
     model: str
     seed: int = 0
-    pad: int = 4  # pixels added on each side before a crop of the original size is taken; 0: no crop
+    augment: str = (
+        "crop"  # crops after padding; or resized_crop, a random box of 8 to 100 % of the image, brought to its size
+    )
+    pad: int = 4  # crop: pixels added on each side before a crop of the original size is taken; 0: no crop
     pad_mode: str = "zeros"
     flip: bool = True
     mean: tuple[float, ...] = ()  # of the normalisation; (): the data set's own
@@ -121,10 +125,7 @@ class Run:
         if self.checkpoint and self.task != "import":
             raise ValueError(f"checkpoint belongs to task: import, but task is {self.task}; change one of the two")
         self._forget_what_the_task_does_not_read()
-        if self.milestones and self.schedule != "step":
-            raise ValueError(f"milestones belong to schedule: step, but schedule is {self.schedule}; leave one out")
-        if any(one >= other for one, other in itertools.pairwise(self.milestones)):
-            raise ValueError(f"milestones must ascend, not {list(self.milestones)}; sort them, each once")
+        self._check_milestones()
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: true needs a momentum, but momentum is 0.0; change one of the two")
         if len(self.mean) != len(self.std):
@@ -132,6 +133,17 @@ class Run:
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup is {self.warmup} of {self.epochs} epochs; it must be shorter than the training")
         self._forget_what_nothing_reads()
+
+    def _check_milestones(self) -> None:
+        if self.milestones and self.schedule != "step":
+            raise ValueError(f"milestones belong to schedule: step, but schedule is {self.schedule}; leave one out")
+        if any(one >= other for one, other in itertools.pairwise(self.milestones)):
+            raise ValueError(f"milestones must ascend, not {list(self.milestones)}; sort them, each once")
+        if self.milestones and self.milestones[-1] >= self.epochs:
+            raise ValueError(
+                f"milestones go to {self.milestones[-1]}, but epochs is {self.epochs}: nothing is left to train behind "
+                f"it; write milestones below {self.epochs}, or none: milestones: []"
+            )
 
     def _forget_what_the_task_does_not_read(self) -> None:
         """Put fields back to their default that say how to train, where nothing is trained.
@@ -155,10 +167,10 @@ class Run:
 
     def _forget_what_nothing_reads(self) -> None:
         """Put fields back to their default where others leave them without effect: equal experiments are equal runs."""
-        reached = tuple(epoch for epoch in self.milestones if epoch < self.epochs)
-        unread: dict[str, Any] = {"milestones": reached} | ({"schedule": "step"} if self.schedule == "constant" else {})
-        unread |= {} if reached else {"lr_drop": Run.lr_drop}
+        unread: dict[str, Any] = {"schedule": "step"} if self.schedule == "constant" else {}
+        unread |= {} if self.milestones else {"lr_drop": Run.lr_drop}
         unread |= {} if self.schedule == "cosine" else {"lr_end": Run.lr_end}
+        unread |= {} if self.augment == "crop" else {"pad": Run.pad, "pad_mode": Run.pad_mode}
         unread |= {} if self.pad else {"pad_mode": Run.pad_mode}
         # A search minimises its own, and trains no network.
         unread |= {"criterion": Run.criterion, "ema": Run.ema} if self.task == "search" else {}

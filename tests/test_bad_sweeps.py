@@ -37,6 +37,11 @@ DESCRIPTIONS = {
         "digits/a/tiny",
         "settings: 'digits/a/tiny': there is no data set 'digits/a'",
     ),
+    "milestones that a shorter training does not reach": (
+        "recipes:\n  digits/tiny: {epochs: 2, batch_size: 50, schedule: cosine",
+        "set: {epochs: 2}\nrecipes:\n  digits/tiny: {epochs: 9, batch_size: 50, milestones: [1, 4]",
+        r"simple: milestones go to 4, but epochs is 2: nothing is left .* below 2, or none: milestones: \[\]$",
+    ),
     "unknown recipe": (
         "[digits/tiny]",
         "[{digits/tiny: slow}]",

@@ -173,7 +173,7 @@ def test_an_image_size_for_data_with_their_own_is_refused(tmp_path, found):
 
 
 def test_an_unknown_data_set_is_refused_with_what_there_is(tmp_path, found):
-    there = "digits, cifar10, cifar100, tiny_imagenet, image_folder:PATH"
+    there = "digits, cifar10, cifar100, tiny_imagenet, imagenet, image_folder:PATH"
     with pytest.raises(ValueError, match=f"no data set 'cifar'; there are: {there}"):
         found("cifar")
 

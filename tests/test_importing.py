@@ -270,6 +270,23 @@ def test_import_of_a_file_that_changed_meanwhile_is_refused(theirs):
         importing.read(theirs[0], "c0ffee")
 
 
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda state: state | {"fc.bias": torch.ones(100)}, r"fc\.bias has the shape \(100,\) and must have \(10,\)"),
+        (lambda state: [1], "holds no state dict of tensors"),
+    ],
+    ids=["other classes", "no state"],
+)
+def test_import_that_does_not_fit_ends_a_sweep_before_anything_is_launched(spoil, sentence, mixbench, load):
+    written(Path("data/weights/theirs.pt"), spoil(dict(a_network().state_dict())))
+    load()
+    said = mixbench("run", "s.yaml")
+    assert said.code == 2
+    assert re.fullmatch(rf"mixbench: s\.yaml: [^\n]*theirs\.pt [^\n]*{sentence}[^\n]*\n", said.err)
+    assert not list(Path("results/runs").iterdir())
+
+
 # ---- from the sweep to the table
 
 

@@ -23,6 +23,9 @@ MAY_IMPORT_TORCH = {
     "mixbench.bank",
     "mixbench.checking",
     "mixbench.criteria",
+    "mixbench.data.crops",
+    "mixbench.data.decoded",
+    "mixbench.data.images",
     "mixbench.data.resident",
     "mixbench.importing",
     "mixbench.learning",
@@ -156,6 +159,8 @@ def results(tmp_path, finish):
         "list",
         "show --help",
         "why simple-digits-tiny-s0 --results RESULTS",
+        "data get --help",
+        "data check --help",
     ],
 )
 def test_command_that_trains_nothing_imports_no_torch(command, results):

@@ -81,7 +81,8 @@ def rehearsal(tmp_path):
         store = Store(tmp_path / "results", tell=print)
         grid = load_sweep(path, data=Path("data"), results=store.root)
         planned = plan(grid, store)
-        checking.rehearse(planned, prepare(planned, store, Execution(places=grid.places)), path)
+        execution = Execution(places=grid.places)
+        checking.rehearse(planned, prepare(planned, store, execution), path, execution)
 
     return rehearsed
 

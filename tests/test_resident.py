@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from methods import Batch
-from mixbench.data.resident import Resident, stratified_subset
+from mixbench.data.resident import Cropped, Resident, stratified_subset
 from mixbench.streams import Streams
 
 CPU = torch.device("cpu")
@@ -236,3 +236,54 @@ def test_an_epoch_never_waits_for_the_device():
 def test_a_subset_of_all_images_is_all_of_them_though_classes_differ_in_size():
     y = np.array([0, 0, 0, 1])
     assert stratified_subset(y, 4, torch.Generator().manual_seed(0)).tolist() == [0, 1, 2, 3]
+
+
+# ---- random resized crops
+
+
+def cropped(x, y, **changes):
+    options = {"classes": 3, "flip": True, "interpolation": "bicubic", "device": CPU, "channels_last": False}
+    return Cropped(x, y, **{**options, **changes})
+
+
+def batches(data, *, seed=0, epoch=0, batch_size=3, skip=0):
+    return list(data.epoch(Streams(seed), epoch, batch_size, skip=skip))
+
+
+def test_crops_have_no_views_since_these_are_without_end():
+    data = cropped(*pictures(7, height=9, width=9))
+    assert data.ids_below is None
+    assert [batch.view for batch in batches(data)] == [None, None]
+
+
+def test_crops_follow_seed_and_epoch_and_not_the_batch_size():
+    data = cropped(*pictures(8, height=9, width=9))
+    first = torch.cat([batch.x for batch in batches(data)])
+    assert torch.equal(first, torch.cat([batch.x for batch in batches(data, batch_size=4)]))
+    assert not torch.equal(first, torch.cat([batch.x for batch in batches(data, seed=1)]))
+    assert not torch.equal(first, torch.cat([batch.x for batch in batches(data, epoch=1)]))
+
+
+def test_crops_of_an_epoch_go_on_where_it_is_taken_up():
+    data = cropped(*pictures(8, height=9, width=9))
+    for one, other in zip(batches(data)[1:], batches(data, skip=1), strict=True):
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.y, other.y)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_crops_are_of_the_image_whose_label_they_have_and_mirrored_where_that_is_wanted(flip):
+    x, y = pictures(6, height=8, width=8, classes=6)
+    x[:] = 40 * y[:, None, None, None]
+    x[:, :, :4] += 9  # every crop through the middle is lighter on the left, unless it is mirrored
+    (batch,) = batches(cropped(x, y, classes=6, flip=flip, interpolation="bilinear"), batch_size=6)
+    assert ((batch.x.amin((1, 2, 3)) * 255).round() // 40).tolist() == batch.y.argmax(1).tolist()
+    darker = (batch.x[..., 0] < batch.x[..., -1]).flatten(1).any(1)
+    assert bool(darker.any()) == flip
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_crops_have_the_memory_format_that_was_asked_for(channels_last):
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    x = batches(cropped(*pictures(height=9, width=9), channels_last=channels_last))[0].x
+    assert x.stride() == torch.empty(x.shape, memory_format=memory_format).stride()

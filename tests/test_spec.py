@@ -87,6 +87,7 @@ DEFAULTS = {
     "train_images": None,
     "test_images": None,
     "seed": 0,
+    "augment": "crop",
     "pad": 4,
     "pad_mode": "zeros",
     "flip": True,
@@ -172,6 +173,7 @@ def test_run_id_depends_on_every_field():
         "test_images": 100,
         "model": "resnet8",
         "seed": 1,
+        "augment": "resized_crop",
         "pad": 0,
         "flip": False,
         "epochs": 11,
@@ -209,8 +211,6 @@ def test_run_id_depends_on_every_field():
         {"lr_drop": 0.5},
         {"lr_end": 0.05},
         {"schedule": "constant"},
-        {"milestones": (10, 20)},
-        {"milestones": (10,), "lr_drop": 0.5},
     ],
 )
 def test_run_is_the_same_whatever_is_said_of_what_nothing_reads(unread):
@@ -225,6 +225,11 @@ def test_run_that_trains_no_network_has_no_average_of_it(task):
 
 def test_run_without_padding_has_no_way_of_padding():
     assert a_run(pad=0, pad_mode="reflect") == a_run(pad=0)
+
+
+@pytest.mark.parametrize("unread", [{"pad": 2}, {"pad": 0}, {"pad_mode": "reflect"}])
+def test_run_with_resized_crops_pads_nothing(unread):
+    assert a_run(augment="resized_crop", **unread) == a_run(augment="resized_crop")
 
 
 def test_run_id_depends_on_every_field_of_what_it_asks():
@@ -407,6 +412,8 @@ def test_every_number_of_a_run_has_a_least_value():
         ({"schedule": "cosine", "milestones": [5]}, "milestones belong to schedule: step, but schedule is cosine"),
         ({"milestones": [6, 3]}, r"milestones must ascend, not \[6, 3\]"),
         ({"milestones": [3, 3]}, r"milestones must ascend, not \[3, 3\]"),
+        ({"milestones": [5, 10]}, "milestones go to 10, but epochs is 10: nothing is left to train behind it; write "),
+        ({"milestones": [11]}, r"milestones go to 11, but epochs is 10: .* write milestones below 10, or none"),
         ({"mean": [0.5]}, "mean has 1 numbers and std 0; give one of each per channel"),
         ({"std": [0.5, 0.5], "mean": [0.1]}, "mean has 1 numbers and std 2"),
         ({"warmup": 10}, "warmup is 10 of 10 epochs; it must be shorter"),

@@ -22,6 +22,7 @@ __all__ = [
     "DataError",
     "Facts",
     "Identified",
+    "MissingError",
     "checked_size",
     "data_files",
     "facts_of",
@@ -40,6 +41,10 @@ OWN_FOLDER = "image_folder:"
 
 class DataError(ValueError):
     """Data are missing or damaged; the message names the file and what to do."""
+
+
+class MissingError(DataError):
+    """Data are not there at all."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,13 @@ def data_files(dataset: str, *, root: Path) -> list[Path]:
     return paths
 
 
-def missing(path: Path, dataset: str, *, root: Path) -> DataError:
+def missing(path: Path, dataset: str, *, root: Path) -> MissingError:
     """What to say of a file or folder of one of `DATASETS` that is not there."""
-    return DataError(f"{path} is missing; {DATASETS[dataset].put} ({root}), or name another with --data")
+    return MissingError(f"{path} is missing; {DATASETS[dataset].put} ({root}), or name another with --data")
 
 
 def list_images(dataset: str, *, root: Path) -> Listing | None:
-    """Which images there are, if each is a file of its own; None if not.
+    """Which images there are, if each is a file of its own; None if not, and of ImageNet, which has its own list.
 
     Raises:
         DataError: something is missing or contradicts itself.
@@ -138,7 +143,8 @@ def identify(dataset: str, *, root: Path, image_size: int | None, cache: Path) -
             twice. It may be deleted at any time.
 
     Raises:
-        DataError: something is missing or damaged.
+        MissingError: something is missing.
+        DataError: it is damaged.
         ValueError: there is no such data set, or `image_size` is wrong.
     """
     own_folder(dataset, root=root)  # refuses a name that nobody knows before anything is looked for
@@ -166,7 +172,12 @@ def _remembered(cache: Path) -> dict[str, Any]:
 def _stamp(dataset: str, root: Path) -> str:
     """Changes when a file does, by its name, size or time, or its class, or what counts as official."""
     listing = list_images(dataset, root=root)
-    if listing is not None:
+    if dataset == "imagenet":
+        from mixbench.data import imagenet
+
+        found = imagenet.list_files(root)
+        lines = [imagenet.names_of(found), *(_seen(path) for path in imagenet.sample(found))]
+    elif listing is not None:
         lines = [*listing.classes, *(f"{_seen(image.path)} {image.label}" for image in listing.images)]
     elif dataset == "digits":
         from importlib.metadata import version

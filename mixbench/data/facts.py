@@ -15,6 +15,8 @@ class Facts:
         classes, channels, image_size, train_images, test_images: counts; `image_size` is the side in pixels.
         mean, std: what its images are normalised by, of each channel, pixels in [0, 1].
         put: what to put where if it is missing.
+        layout: the files and folders that then lie below the data folder, a line each; none where there are none.
+        interpolation: how a random resized crop is brought to its size: ``bicubic`` or ``bilinear``.
         official: fingerprints of the official content.
         files: where its files lie below the data folder, the test images' last, and their official MD5 sums; none where
             each image is a file of its own, and for digits, which come with scikit-learn.
@@ -29,6 +31,8 @@ class Facts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     put: str
+    layout: tuple[str, ...] = ()
+    interpolation: str = "bicubic"
     official: frozenset[str] = frozenset()
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,6 +64,7 @@ DATASETS: Mapping[str, Facts] = {
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
         put=_PUT,
+        layout=("cifar-10-batches-py/data_batch_1, ..., data_batch_5, test_batch",),
         # The sums that torchvision.datasets.CIFAR10 and CIFAR100 check.
         files={
             "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -81,6 +86,7 @@ DATASETS: Mapping[str, Facts] = {
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
         put=_PUT,
+        layout=("cifar-100-python/train, test",),
         official=frozenset({"e87be4d9dfcf707a"}),
         files={
             "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
@@ -98,7 +104,31 @@ DATASETS: Mapping[str, Facts] = {
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         put="unpack the official http://cs231n.stanford.edu/tiny-imagenet-200.zip into the data folder",
+        layout=(
+            "tiny-imagenet-200/wnids.txt",
+            "tiny-imagenet-200/train/WNID/images/*.JPEG",
+            "tiny-imagenet-200/val/val_annotations.txt",
+            "tiny-imagenet-200/val/images/*.JPEG",
+        ),
+        interpolation="bicubic",  # as the published protocol that crops it so (OpenMixup's Tiny-ImageNet settings)
         # Of a sample, see mixbench.data.tiny_imagenet.
         official=frozenset({"4d72b6e0ea56a709"}),
+    ),
+    "imagenet": Facts(
+        label="ImageNet",
+        classes=1000,
+        channels=3,
+        image_size=224,
+        train_images=1_281_167,
+        test_images=50_000,
+        # Not counted, but those in common use, torchvision's.
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        put="as torchvision.datasets.ImageNet unpacks them, put ILSVRC2012's class folders (https://image-net.org) "
+        "into imagenet/train and imagenet/val below the data folder",
+        layout=("imagenet/train/WNID/*.JPEG", "imagenet/val/WNID/*.JPEG"),
+        interpolation="bilinear",  # torchvision's default, with which its ImageNet networks are trained
+        # Of the names of its classes, see mixbench.data.imagenet.
+        official=frozenset({"385e0240499426c0"}),
     ),
 }

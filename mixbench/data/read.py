@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mixbench.data import DATASETS, Content, DataError, checked_size, data_files, folder, list_images, tiny_imagenet
+from mixbench.data import (
+    DATASETS,
+    Content,
+    DataError,
+    checked_size,
+    data_files,
+    folder,
+    imagenet,
+    list_images,
+    tiny_imagenet,
+)
 from mixbench.data.cifar import read_batch, read_names
 
 LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
@@ -71,7 +81,7 @@ def class_names(dataset: str, *, root: Path) -> tuple[str, ...]:
     Raises:
         DataError: a file or folder is missing or damaged; but a copy of CIFAR may do without the file of the names.
     """
-    listing = list_images(dataset, root=root)
+    listing = imagenet.list_files(root) if dataset == "imagenet" else list_images(dataset, root=root)
     if listing is not None:
         return listing.classes
     classes = DATASETS[dataset].classes
@@ -91,26 +101,32 @@ def fingerprint(pictures: Pictures) -> str:
 
 
 def look(dataset: str, *, root: Path) -> Content:
-    """What content is at hand, by reading all of it; `identify` remembers the answer."""
+    """What content is at hand, by reading all of it, of ImageNet a sample; `identify` remembers the answer."""
+    if dataset == "imagenet":
+        found = imagenet.list_files(root)
+        for path in imagenet.sample(found):
+            rgb(path)
+        return imagenet.content_of(found)
     listing = list_images(dataset, root=root)
     if listing is None:
         return content_of(dataset, read(dataset, root=root, image_size=None), root=root)
     for image in listing.images:
         _decoded(image.path, size=1)  # an unreadable one is found now, and not hours later by a run
-    return _content_of_files(dataset, listing)
+    return content_of_files(dataset, listing)
 
 
 def content_of(dataset: str, pictures: Pictures, *, root: Path) -> Content:
     """What is known of pictures that `read` just gave; where they are single files, those are hashed for it."""
     listing = list_images(dataset, root=root)
     if listing is not None:
-        return _content_of_files(dataset, listing)
+        return content_of_files(dataset, listing)
     mark = fingerprint(pictures)
     official = mark in DATASETS[dataset].official or _has_official_files(dataset, root)
     return Content(mark, official, pictures.classes, len(pictures.train_y), len(pictures.test_y))
 
 
-def _content_of_files(dataset: str, listing: folder.Listing) -> Content:
+def content_of_files(dataset: str, listing: folder.Listing) -> Content:
+    """What is known of images that are files, by their names and bytes."""
     official = dataset == "tiny_imagenet" and tiny_imagenet.is_official(listing)
     counts = (len(listing.part(test=False)), len(listing.part(test=True)))
     return Content(folder.fingerprint(listing), official, len(listing.classes), *counts)
@@ -160,17 +176,25 @@ def _part(images: Sequence[folder.Image], size: int) -> tuple[NDArray[np.uint8],
 
 
 def _decoded(path: Path, size: int) -> NDArray[np.uint8]:
+    return np.asarray(_centre(rgb(path)).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def rgb(path: Path) -> Image.Image:
+    """An image file, decoded, in three channels of 8 bits.
+
+    Raises:
+        DataError: it is damaged, or has more bits.
+    """
     try:
         with Image.open(path) as image:
             # Pillow would cut 16 bits off at 255: a white picture, without a word.
             if image.mode[0] in "IF":
                 raise DataError(f"{path} has more than 8 bits a channel; save it with 8")
-            square = _centre(image.convert("RGB")).resize((size, size), Image.Resampling.BILINEAR)
+            return image.convert("RGB")
     except DataError:
         raise
     except Exception as error:  # damaged bytes make Pillow raise nearly anything
         raise DataError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
-    return np.asarray(square)
 
 
 def _centre(image: Image.Image) -> Image.Image:

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.base import Batch
+from mixbench.data import crops
+from mixbench.data.images import Images
 from mixbench.streams import Streams
 
 PAD_MODES = ("zeros", "reflect")
 
 
-class Resident:
+class Resident(Images):
     """Pictures on the device, and batches of their views.
 
     A view is a crop after padding, flipped or not. There are ``views`` of them: (2 pad + 1)², twice that with flips;
@@ -63,18 +65,10 @@ class Resident:
         self._one_hot = torch.eye(classes, device=device)
         self._plain = pad * (2 * pad + 1) + pad
         self.views = len(self._table)
-        self.ids_below = len(x) * self.views
+        self.ids_below: int | None = len(x) * self.views
 
     def __len__(self) -> int:
         return len(self._numbers)
-
-    def steps(self, batch_size: int) -> int:
-        """Batches of an epoch. A rest that fills no batch is a smaller one.
-
-        A rest of one image is left out: batch normalisation has nothing to normalise a single image by.
-        """
-        full, rest = divmod(len(self), batch_size)
-        return full + (rest > 1)
 
     def epoch(self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, each image once, from step ``skip`` on.
@@ -98,7 +92,7 @@ class Resident:
 
         Args:
             batch_size: the last batch has what is left.
-            order: (N,) int64 on the CPU, their order; None: as they are.
+            order: int64 on the CPU, the images and their order; None: all, as they are.
             first_id: the id of the first image's view, the others' follow; None: they have none.
         """
         order = torch.arange(len(self)) if order is None else order
@@ -106,6 +100,10 @@ class Resident:
             ids = None if first_id is None else first_id + self._numbers[images]
             images = images.to(self._device, non_blocking=True)
             yield Batch(*self.gather(images, torch.full_like(images, self._plain)), ids)
+
+    def numbers(self, batch: Batch) -> Tensor:
+        """Which images a batch is of, (N,) int64 on the CPU; -1 where it has no ids."""
+        return super().numbers(batch) if batch.view is None else batch.view // self.views
 
     def ids(self, images: Tensor, views: Tensor) -> Tensor:
         """The ids of these views of these images, (N,) int64 on the CPU: the image's number * ``self.views`` + view."""
@@ -133,6 +131,56 @@ class Resident:
         for channel in range(channels):
             x[:, channel] = pixels[..., channel]
         return x.div_(255), self._one_hot.index_select(0, self._y.index_select(0, images))
+
+
+class Cropped(Resident):
+    """Pictures on the device, and batches of their random resized crops, flipped or not, whose views have no ids.
+
+    Args:
+        x, y, subset, classes, device, channels_last: as for `Resident`.
+        flip: whether every second crop is mirrored.
+        interpolation: ``bicubic`` or ``bilinear``.
+    """
+
+    def __init__(
+        self,
+        x: NDArray[np.uint8],
+        y: NDArray[np.int64],
+        *,
+        classes: int,
+        flip: bool,
+        interpolation: str,
+        device: torch.device,
+        channels_last: bool,
+        subset: Tensor | None = None,
+    ) -> None:
+        super().__init__(
+            x,
+            y,
+            classes=classes,
+            pad=0,
+            pad_mode="zeros",
+            flip=False,
+            device=device,
+            channels_last=channels_last,
+            subset=subset,
+        )
+        self.ids_below = None
+        self._flips = flip
+        self._interpolation = interpolation
+
+    def epoch(self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, as `Resident.epoch` has them, of crops that the stream ``views`` draws."""
+        images = torch.randperm(len(self), generator=streams.generator("order", epoch))
+        shape = len(self), crops.DRAWS
+        draws = torch.rand(shape, dtype=torch.float64, generator=streams.generator("views", epoch))
+        boxes, mirrored = crops.boxes(draws, *self._shape[:2]), crops.mirrored(draws) & self._flips
+        images, boxes, mirrored = (one.to(self._device, non_blocking=True) for one in (images, boxes, mirrored))
+        for step in range(skip, self.steps(batch_size)):
+            chosen = slice(step * batch_size, (step + 1) * batch_size)
+            whole, y = self.gather(images[chosen], torch.zeros_like(images[chosen]))
+            x = crops.resized(whole, boxes[chosen], mirrored[chosen], interpolation=self._interpolation)
+            yield Batch(x.contiguous(memory_format=self._format), y)
 
 
 def stratified_subset(y: NDArray[np.int64], count: int, generator: torch.Generator) -> Tensor:
