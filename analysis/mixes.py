@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from analysis.sources import Source
-from methods import Batch, Mixed, Mixer, Network, TeacherMixer
+from methods import Batch, Mixer, Network, TeacherMixer
 from methods.ops import soft_labels
 from methods.policy import Draws
 from methods.transformmix import PolicyMixer
@@ -188,10 +188,9 @@ def mix(shown: Shown, inputs: Batch, generator: torch.Generator) -> Mix:
     shown.mixer.generator = generator
     for _ in range(TRIES):
         mixed = shown.mixer(inputs, shown.net)
-        in_sight = type(mixed).logits is Mixed.logits
-        if in_sight and int((mixed.y[0] > 0).sum()) == len(inputs.x):
+        if not mixed.hidden and int((mixed.y[0] > 0).sum()) == len(inputs.x):
             break
-    if not in_sight:
+    if mixed.hidden:
         raise ValueError(f"{shown.name} mixes what is inside the network, of which there is no picture; leave it out")
     return Mix(inputs, mixed.x[len(mixed.x) - len(mixed.y)].clone(), mixed.y[0].clone())
 

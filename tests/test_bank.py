@@ -240,14 +240,14 @@ def test_what_could_not_be_mixed_is_refused_before_anything_is_trained(case, loa
     sweep, store, execution = load(rows), Store(tmp_path / "results", tell=print), Execution()
     planned = plan(sweep, store)
     with pytest.raises(ValueError, match=r"s\.yaml") as refusal:
-        checking.rehearse(planned, prepare(planned, store, execution), tmp_path / "s.yaml")
+        checking.rehearse(planned, prepare(planned, store, execution), tmp_path / "s.yaml", execution)
     assert sentence in str(refusal.value)
 
 
 def test_sweep_with_a_bank_is_rehearsed(load, tmp_path):
     sweep, store = load(f"{{supermix_offline: {{bank: {LINKED}}}}}"), Store(tmp_path / "results", tell=print)
     planned = plan(sweep, store)
-    checking.rehearse(planned, prepare(planned, store, Execution()), tmp_path / "s.yaml")
+    checking.rehearse(planned, prepare(planned, store, Execution()), tmp_path / "s.yaml", Execution())
 
 
 def test_bank_of_other_pictures_is_refused_before_it_is_made():
