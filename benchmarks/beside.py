@@ -19,8 +19,8 @@ from methods import Batch, Network
 from methods.finegrained import fine_grained
 
 CLASSES = 10
-HOW = """Beside other libraries, on the same batch, contiguous. timm writes into the batch that it is given: so that it stays
-as it was, as ours leave it, timm is given a copy, and making that counts."""
+HOW = """Beside other libraries, on the same batch, contiguous. timm writes into the batch that it is given: so that it
+stays as it was, as ours leave it, timm is given a copy, and making that counts."""
 
 
 @dataclass(frozen=True)
