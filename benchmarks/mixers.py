@@ -1,4 +1,4 @@
-"""What mixing costs: each mixer that needs no teacher, beside a ResNet-8 training step without mixing.
+"""What mixing costs: each mixer that asks no other run, beside a training step without mixing, and beside others' code.
 
     python benchmarks/mixers.py [--rounds N] [--calls N]
 
@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
+import beside
 import torch
 from loop import BATCH, load, our_loop
 from machine import as_a_worker, heading
@@ -25,6 +27,12 @@ from methods import Batch, Mixer
 from mixbench import catalog, nets
 from mixbench.data import DATASETS
 
+VARIANTS = (
+    ("draw", "sample", "per sample"),
+    ("saliency", "official", "official"),
+    ("definition", "mmpretrain", "mmpretrain's"),
+)
+
 
 def main() -> None:
     """Measure and print a table in Markdown."""
@@ -33,37 +41,51 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    mixers = dict(built())
     net, batch = network(), made_up()
     step = our_loop("resnet8", load(Path("no data"))[0], "float32", channels_last=True)
-    mixing: dict[str, list[float]] = {name: [] for name in mixers}
-    training = []
-    for number in range(asked.rounds + 1):
-        for name, mixer in mixers.items():
-            milliseconds = cpu_ms(lambda mixer=mixer: mixer(batch, net), asked.calls)
-            mixing[name] += [milliseconds] if number else []
-        milliseconds = cpu_ms(lambda: next(step), 5)
-        training += [milliseconds] if number else []
+    pairs = list(beside.pairs(batch, net))
+    calls: dict[str, Callable[[], object]] = {name: partial(mixer, batch, net) for name, mixer in built()}
+    ours = {f"{pair.what}, ours": pair.ours for pair in pairs}
+    theirs = {f"{pair.what}, {pair.whose}": pair.theirs for pair in pairs}
+    spent = rounds(calls | ours | theirs | {"step": lambda: next(step)}, asked.rounds, asked.calls)
     print(heading("Mixing", f"batch {BATCH} of 3 x 32 x 32, one thread, CPU time, median of {asked.rounds} rounds"))
-    print(f"A ResNet-8 step of the method Simple: {statistics.median(training):.0f} ms.\n")
+    training = statistics.median(spent["step"])
+    print(f"A ResNet-8 step of the method Simple: {training:.0f} ms.\n")
     print("| mixer | ms a batch | share of that step |\n|---|---|---|")
-    for name, each in mixing.items():
-        middle = statistics.median(each)
-        print(
-            f"| {name} | {middle:.2f} ({min(each):.2f} to {max(each):.2f}) | "
-            f"{100 * middle / statistics.median(training):.2f} % |"
-        )
+    for name in calls:
+        print(f"| {name} | {told(spent[name])} | {100 * statistics.median(spent[name]) / training:.2f} % |")
+    print(f"\n{beside.HOW}\n\n| what | ours, ms | theirs, ms | times | aim |\n|---|---|---|---|---|")
+    for pair in pairs:
+        mine, other = spent[f"{pair.what}, ours"], spent[f"{pair.what}, {pair.whose}"]
+        times = statistics.median(other) / statistics.median(mine)
+        print(f"| {pair.what} | {told(mine)} | {pair.whose}: {told(other)} | {times:.1f} | {pair.aim:g} |")
+
+
+def rounds(calls: Mapping[str, Callable[[], object]], count: int, most: int) -> Mapping[str, list[float]]:
+    """CPU milliseconds of each call in every round, of which one more comes first and is thrown away."""
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(count + 1):
+        for name, call in calls.items():
+            milliseconds = cpu_ms(call, most)
+            spent[name] += [milliseconds] if number else []
+    return spent
+
+
+def told(each: Sequence[float]) -> str:
+    """The median of several times, the least and the largest."""
+    return f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
 
 
 def built() -> Iterator[tuple[str, Mixer]]:
-    """Every mixer that needs nothing from another run, under each way of drawing that it has."""
+    """Every mixer that needs nothing from another run, with its defaults, and each of `VARIANTS` that it has."""
     for name in catalog.names():
         declared = catalog.declaration(name)
         if declared.given:
             continue
         yield name, methods.build(name, {}, {})
-        if "draw" in declared.options:
-            yield f"{name}, per sample", methods.build(name, {"draw": "sample"}, {})
+        for option, value, told in VARIANTS:
+            if value in declared.choices.get(option, ()):
+                yield f"{name}, {told}", methods.build(name, {option: value}, {})
 
 
 def network() -> methods.Network:
@@ -79,12 +101,14 @@ def made_up() -> Batch:
     return Batch(x, torch.eye(10)[torch.randint(10, (BATCH,))])
 
 
-def cpu_ms(call: Callable[[], object], calls: int) -> float:
-    """CPU milliseconds of one call, over so many."""
-    begun = time.process_time()
-    for _ in range(calls):
+def cpu_ms(call: Callable[[], object], most: int) -> float:
+    """CPU milliseconds of one call, over so many, or over as many as fit in half a second."""
+    begun = now = time.process_time()
+    done = 0
+    while done < most and now - begun < 0.5:
         call()
-    return (time.process_time() - begun) / calls * 1000
+        done, now = done + 1, time.process_time()
+    return (now - begun) / done * 1000
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.ops import Generator, beside, draw_lam
+from methods.ops import Generator, beside, channels_lie_last, chosen, draw_lam
 
 # ---- draws, on the CPU
 
@@ -62,7 +62,7 @@ def box_of(side: Tensor, centres: Tensor, height: int, width: int) -> Tensor:
         (count, 4) int64 beside the centres: top, left, bottom, right; bottom and right are excluded.
     """
     sides = torch.tensor([height, width])
-    half, sides = beside(centres, (sides * side[:, None]).long() // 2, sides)
+    half, sides = beside(centres, (sides * side[:, None]).long() >> 1, sides)
     low = (centres - half).clamp_min(0)
     high = torch.minimum(centres + half, sides)
     return torch.cat([low, high], dim=1)
@@ -70,8 +70,8 @@ def box_of(side: Tensor, centres: Tensor, height: int, width: int) -> Tensor:
 
 def share_outside(boxes: Tensor, height: int, width: int) -> Tensor:
     """Share of an image that lies outside of each box, (count,) float64: what a clipped box leaves visible."""
-    top, left, bottom, right = boxes.unbind(1)
-    return 1 - ((bottom - top) * (right - left)).double() / (height * width)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return 1 - sides.prod(1).double() / (height * width)
 
 
 def paste(x: Tensor, partners: Tensor, boxes: Tensor) -> Tensor:
@@ -85,23 +85,26 @@ def paste(x: Tensor, partners: Tensor, boxes: Tensor) -> Tensor:
     if len(boxes) == 1 and boxes.is_cpu:
         top, left, bottom, right = boxes[0].tolist()
         mixed = x.clone()
-        mixed[:, :, top:bottom, left:right] = x[:, :, top:bottom, left:right][partners[:, 1]]
+        mixed[:, :, top:bottom, left:right] = chosen(x[:, :, top:bottom, left:right], partners[:, 1])
         return mixed
-    return inside_of(boxes, x[partners[:, 1]], x)
+    return inside_of(boxes, chosen(x, partners[:, 1]), x)
 
 
 def inside_of(boxes: Tensor, inside: Tensor, x: Tensor) -> Tensor:
-    """The images ``inside`` within the boxes, x elsewhere; written to ``inside``, which is (N, C, H, W) as x is."""
+    """The images ``inside`` within the boxes, x elsewhere; written to ``inside``, which is laid out as x, (N, C, H, W).
+
+    One box holds for the whole batch.
+    """
+    height, width = x.shape[2:]
     (boxes,) = beside(x, boxes)
-    # lerp by a weight of 0 or 1 returns one of its ends bit for bit, and is several times faster than torch.where.
-    outside = 1 - _inside(boxes, *x.shape[2:]).to(x.dtype)
-    return inside.lerp_(x, outside)
-
-
-def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels lie in each box, (count, 1, height, width) bool."""
-    top, left, bottom, right = boxes[:, :, None].unbind(1)
-    rows, columns = torch.arange(height, device=boxes.device), torch.arange(width, device=boxes.device)
-    in_rows = (top <= rows) & (rows < bottom)
-    in_columns = (left <= columns) & (columns < right)
-    return (in_rows[:, :, None] & in_columns[:, None, :]).unsqueeze(1)
+    places = torch.arange(max(height, width), device=x.device)
+    within = ((boxes[:, :2, None] <= places) & (places < boxes[:, 2:, None])).to(x.dtype)
+    rows, columns = within[:, :1, :height], within[:, 1:, :width]
+    # lerp by a weight of 0 or 1 returns one of its ends bit for bit, and is several times faster than torch.where; but
+    # not by one weight for all channels where those lie last: then each has its own, in lines of W * C.
+    if channels_lie_last(x):
+        columns = columns.repeat_interleave(x.shape[1], 2)
+        lines = inside.permute(0, 2, 3, 1).view(len(x), height, -1)
+        torch.lerp(x.permute(0, 2, 3, 1).flatten(2), lines, rows.mT * columns, out=lines)
+        return inside
+    return torch.lerp(x, inside, (rows.mT * columns)[:, None], out=inside)

@@ -120,12 +120,42 @@ def blend(x: Tensor, partners: Tensor, lam: Tensor) -> Tensor:
         partners: (N, k) indices into the batch, k at least 2; column 0 is the image itself.
         lam: (N, k), or (1, k) for the whole batch.
     """
+    if x.is_cpu and x.ndim > 2 and x.dtype == lam.dtype and not x.requires_grad:
+        return _blend_in_one_pass(x, partners, lam)
     columns = lam.view(len(lam), -1, *[1] * (x.ndim - 1)).unbind(1)
     # One partner after the other: gathering all k at once loses channels_last and takes several times as long.
-    mixed = x[partners[:, -1]].mul_(columns[-1])
-    for column in range(1, len(columns) - 1):
-        mixed.addcmul_(x[partners[:, column]], columns[column])
+    mixed = chosen(x, partners[:, -1]).mul_(columns[-1])
+    for column in range(len(columns) - 2, 0, -1):
+        mixed.addcmul_(chosen(x, partners[:, column]), columns[column])
     return mixed.addcmul_(x, columns[0])
+
+
+def _blend_in_one_pass(x: Tensor, partners: Tensor, lam: Tensor) -> Tensor:
+    """The same sums, the partners first. On the CPU time goes into memory: it is read and written only once."""
+    lying = _as_it_lies(x)
+    weights = lam.expand(partners.shape).flip(1)
+    mixed = F.embedding_bag(partners.flip(1), lying.flatten(1), per_sample_weights=weights, mode="sum")
+    return _by_channels(mixed.view(lying.shape), x)
+
+
+def chosen(x: Tensor, images: Tensor) -> Tensor:
+    """Those images of x, (N, ...), by their indices: (M, ...), in its memory format."""
+    return _by_channels(_as_it_lies(x).index_select(0, images), x)
+
+
+def channels_lie_last(x: Tensor) -> bool:
+    """Whether images, (N, C, H, W), are laid out in memory so."""
+    return x.ndim == 4 and x.stride(1) == 1
+
+
+def _as_it_lies(x: Tensor) -> Tensor:
+    """Images, (N, H, W, C), if their channels lie last; else as they are, and so is what is no image."""
+    return x.permute(0, 2, 3, 1) if channels_lie_last(x) else x
+
+
+def _by_channels(lying: Tensor, x: Tensor) -> Tensor:
+    """What `_as_it_lies` makes of x, with its axes back in place."""
+    return lying.permute(0, 3, 1, 2) if channels_lie_last(x) else lying
 
 
 def soft_labels(y: Tensor, partners: Tensor, weights: Tensor) -> Tensor:

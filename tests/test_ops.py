@@ -121,6 +121,23 @@ def test_blend_is_the_weighted_sum_of_an_image_and_its_partners(k, rows):
     torch.testing.assert_close(blend(x, partners, lam), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_blend_is_the_same_with_and_without_a_gradient(k, layout):
+    x = torch.rand(6, 3, 5, 7, generator=seeded()).contiguous(memory_format=layout)
+    partners, lam = draw_partners(6, k, seeded()), draw_lam(6, k, 1.0, seeded())
+    learning = blend(x.clone().requires_grad_(), partners, lam)
+    assert learning.requires_grad
+    torch.testing.assert_close(blend(x, partners, lam), learning.detach(), rtol=0, atol=2e-7)
+
+
+def test_blend_weighs_bfloat16_images_in_float32():
+    x, lam = torch.rand(6, 3, 5, 7, generator=seeded()), draw_lam(6, 2, 1.0, seeded())
+    mixed = blend(x.bfloat16(), draw_partners(6, 2, seeded()), lam)
+    assert mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed.float(), blend(x, draw_partners(6, 2, seeded()), lam), rtol=0, atol=0.01)
+
+
 def test_blend_keeps_the_memory_format():
     x = torch.rand(6, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     mixed = blend(x, draw_partners(6, 3, seeded()), draw_lam(6, 3, 1.0, seeded()))
