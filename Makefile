@@ -19,7 +19,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	for script in loop mixers transformmix puzzlemix; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in loop mixers transformmix puzzlemix supermix; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf .venv dist
