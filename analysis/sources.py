@@ -130,7 +130,9 @@ def _found(wanted: Wanted, method: str, needs: Sequence[str], there: Sequence[Ru
 def _plain(method: str, wanted: Wanted, there: Sequence[Run]) -> Run:
     """A method with its default options; all else as in the first run of the setting, which knows its own folder."""
     if there:
-        return replace(there[0], task="classify", method=method, options=(), teacher=None, policy=None)
+        return replace(
+            there[0], task="classify", checkpoint="", method=method, options=(), teacher=None, policy=None, bank=None
+        )
     dataset, _, model = wanted.setting.rpartition("/")
     return Run(method=method, dataset=dataset, model=model, seed=wanted.seed, epochs=1)
 

@@ -71,7 +71,8 @@ class MakeBank:
     def __init__(self, run: Run, streams: Streams, execution: Execution, weights: Weights) -> None:
         content = materials.load(run, execution)[1]
         self.content, self.official = content.fingerprint, content.official
-        self._mixer = materials.mixer_of(run, streams, execution, weights)
+        with streams.initialising():
+            self._mixer = materials.mixer_of(run, streams, execution, weights)
         self._maker = maker(self._mixer, run)
         self._train = materials.train_set(run, streams, execution)
         materials.check_batches(self._mixer, len(self._train), run.batch_size)

@@ -374,6 +374,16 @@ def test_default_options_go_with_the_images_of_the_settings_other_runs(tmp_path,
     assert (source.run.method, source.run.content, source.run.image_size) == ("mixup", "c0ffee", 32)
 
 
+def test_default_options_go_with_a_setting_of_which_only_an_import_or_a_bank_is_known(tmp_path, finish):
+    imported = Run.from_dict(SIMPLE.to_dict() | {"task": "import", "checkpoint": "c0ffee"})
+    bank = Run.from_dict(SIMPLE.to_dict() | {"task": "bank", "method": "supermix", "teacher": SIMPLE.to_dict()})
+    for number, known in enumerate((imported, bank)):
+        finish(tmp_path / str(number), known)
+        store = Store(tmp_path / str(number), tell=print)
+        (source,) = sources(Wanted(["mixup"], "digits/tiny", known.seed, []), store)
+        assert (source.run.method, source.run.task, source.run.needs()) == ("mixup", "classify", ())
+
+
 def test_show_without_the_teachers_weights_says_which_run_lacks(mixbench, tmp_path, finish):
     finish(tmp_path / "results", SEARCH)
     said = mixbench(*SHOWN, "--methods", "transformmix")

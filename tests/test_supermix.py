@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from methods import Batch, Mixed
 from methods.bank import as_bytes
@@ -150,6 +151,29 @@ def test_supermix_polled_seldom_ends_as_polled_after_each_step(teacher, monkeypa
             each.solved.logits[each.solved.steps < 4], fourth.solved.logits[each.solved.steps < 4]
         )
         assert rare.poll.count < mixer.poll.count
+
+
+class Questions(TorchDispatchMode):
+    """Counts what is asked of tensors by the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero):
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("unfinished", ["drop", "keep", "plain"])
+def test_all_that_the_device_is_asked_is_counted(teacher, unfinished, monkeypatch):
+    monkeypatch.setattr("methods.supermasks.PATIENCE", {})
+    mixer = SuperMix(teacher, unfinished=unfinished, max_iter=11, tol=0.0)
+    mixer.generator, batch = torch.Generator().manual_seed(0), pictures()
+    with Questions() as questions, torch.no_grad():
+        mixer(batch, None)
+    assert mixer.poll.count == questions.count == 3  # that the teacher is sound, and after 4 and 8 steps
 
 
 # ---- labels, and what becomes of what has not finished
