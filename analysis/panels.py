@@ -37,8 +37,8 @@ def parts(scene: Scene) -> Panel:
     )
     if any(shown.policy_mixer is None for shown in scene.methods):
         caption += (
-            f" A method without a policy draws for itself, up to {TRIES} times, until all its images are in the mix, and "
-            f"it is one of pixels."
+            f" A method without a policy draws for itself, up to {TRIES} times, until all its images are in the mix, "
+            f"and it is one of pixels."
         )
     return _panel(scene, blocks, caption)
 
