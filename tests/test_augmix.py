@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from methods import Batch, Mixed
-from methods.augmix import COMMON, NAMES, AugMix, Draws, Views, augment, divergence
+from methods.augmix import COMMON, NAMES, AugMix, Draws, Views, augment, divergence, strengths
 from methods.contract import SmallNetwork, check
 from methods.pictures import apply
 from mixbench import criteria
@@ -101,6 +101,26 @@ def test_draws_are_the_authors():
     assert (draws.weights.mean(0) - 1 / 3).abs().max() < 0.02
     assert abs(draws.weights.var() - 1 / 18) < 0.004  # of Dirichlet(1, 1, 1)
     assert abs(draws.lam[:, 0].var() - 1 / 12) < 0.004  # of Beta(1, 1)
+
+
+STRENGTHS = {
+    "equalize": (0, 0),
+    "posterize": (3, 3),
+    "rotate": (9, -9),
+    "solarize": (180, 180),
+    "shear_y": (0.09, -0.09),
+    "translate_x": (2, -2),
+    "translate_y": (4, -4),
+    "sharpness": (0.64, 0.64),
+}
+"""For both sides of the coin, at level 3 of pictures 40 pixels high and 20 wide."""
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_a_strength_follows_from_level_coin_and_size(name):
+    ops, levels = torch.full((2,), NAMES.index(name)), torch.full((2,), 3.0, dtype=torch.float64)
+    found = strengths(ops, levels, torch.tensor([0.5, 0.6], dtype=torch.float64), height=40, width=20)
+    torch.testing.assert_close(found.tolist(), list(map(float, STRENGTHS[name])))
 
 
 def test_all_ops_draws_from_the_four_that_are_left_out_too():
