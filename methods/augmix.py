@@ -146,6 +146,7 @@ class AugMix(Mixer):
         self.jsd = check_weight("jsd", jsd)
         self.all_ops = all_ops
         self.poll = Poll()
+        self._sure = False
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
         """Mix one batch.
@@ -185,9 +186,10 @@ class AugMix(Mixer):
             ValueError: they are none.
         """
         pictures = (255 * x.float()).round().clamp(0, 255).byte().contiguous()
-        if self.poll.count == 0:
+        if not self._sure:
             worst = ((pictures / 255).to(x.dtype) - x).abs().max()
-            if not self.poll(worst <= OFF_GRID):
+            self._sure = bool(self.poll(worst <= OFF_GRID))
+            if not self._sure:
                 raise ValueError(
                     "the images are not 8-bit pictures, whose values are 0, 1, ..., 255 of 255, and augmix computes "
                     "with nothing else; give it images that are only cropped, flipped or rounded to 8 bits"

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from methods import Batch, Mixed
-from methods.augmix import COMMON, NAMES, AugMix, Draws, Views, augment, divergence
+from methods.augmix import COMMON, NAMES, AugMix, Draws, Views, augment, divergence, strengths
 from methods.contract import SmallNetwork, check
 from methods.pictures import apply
 from mixbench import criteria
@@ -103,6 +103,26 @@ def test_draws_are_the_authors():
     assert abs(draws.lam[:, 0].var() - 1 / 12) < 0.004  # of Beta(1, 1)
 
 
+STRENGTHS = {
+    "equalize": (0, 0),
+    "posterize": (3, 3),
+    "rotate": (9, -9),
+    "solarize": (180, 180),
+    "shear_y": (0.09, -0.09),
+    "translate_x": (2, -2),
+    "translate_y": (4, -4),
+    "sharpness": (0.64, 0.64),
+}
+"""For both sides of the coin, at level 3 of pictures 40 pixels high and 20 wide."""
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_a_strength_follows_from_level_coin_and_size(name):
+    ops, levels = torch.full((2,), NAMES.index(name)), torch.full((2,), 3.0, dtype=torch.float64)
+    found = strengths(ops, levels, torch.tensor([0.5, 0.6], dtype=torch.float64), height=40, width=20)
+    torch.testing.assert_close(found.tolist(), list(map(float, STRENGTHS[name])))
+
+
 def test_all_ops_draws_from_the_four_that_are_left_out_too():
     assert AugMix(all_ops=True).draw(500).ops.unique().tolist() == list(range(len(NAMES)))
     assert NAMES[COMMON:] == ("color", "contrast", "brightness", "sharpness")
@@ -149,8 +169,10 @@ def test_the_gradient_is_finite_where_a_probability_underflows():
     "x", [torch.rand(4, 3, 8, 8), pictures() * 255, pictures() - 0.5, pictures() + 2e-3], ids=["", "255", "low", "off"]
 )
 def test_images_that_are_not_8_bit_are_refused_in_one_sentence(x):
-    with pytest.raises(ValueError, match=r"the images are not 8-bit pictures, whose values are 0, 1, \.\.\., 255"):
-        mix(AugMix(), x)
+    mixer = AugMix()
+    for _ in range(2):  # no less the second time
+        with pytest.raises(ValueError, match=r"the images are not 8-bit pictures, whose values are 0, 1, \.\.\., 255"):
+            mix(mixer, x)
 
 
 def test_digits_and_bfloat16_count_as_8_bit():

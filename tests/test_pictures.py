@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from methods.augmix import NAMES, strengths
-from methods.pictures import apply, luminance
+from methods.pictures import apply, luminance, rotation
 
 SIDES = [(32, 32), (33, 17), (8, 8), (2, 5), (1, 1)]
 MODES = {"L": 1, "RGB": 3}
@@ -75,6 +75,16 @@ def test_large_pictures_are_warped_as_pillow_does_too(name):
     strength = drawn(name, (224, 224), count=5, seed=4)
     expected = as_tensor([by_pillow(image, name, by) for image, by in zip(images, strength.tolist(), strict=True)])
     assert torch.equal(apply(as_tensor(images), [name] * 5, strength), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), SIDES)
+def test_a_rotation_is_pillows_own_matrix(height, width, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Image.Image, "transform", lambda image, size, method, data, *_, **__: asked.append(tuple(data)))
+    angles = [degrees for degrees in range(-30, 31) if degrees]
+    for degrees in angles:
+        Image.new("L", (width, height)).rotate(degrees, resample=Image.Resampling.BILINEAR)
+    assert [rotation(degrees, height, width) for degrees in angles] == asked
 
 
 def test_each_picture_has_an_operation_and_a_strength_of_its_own():
