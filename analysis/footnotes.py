@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from analysis import stats
+from analysis.fairness import averages, costs, networks
 from analysis.grid import Entry, Grid
 from analysis.paper import Claim
+from analysis.places import Leaf, leaf_of, shortest
 from mixbench import catalog
 from mixbench.data import OWN_FOLDER
 from mixbench.spec import Run
 from mixbench.store import Result
-
-Leaf = tuple[str, ...]
-"""A part of the table, from the large to the small: row, column, then a seed or a metric."""
 
 DAGGER = "†"
 DASH = "\N{EN DASH}"
@@ -30,6 +29,9 @@ def footnotes(grid: Grid) -> list[str]:
     """All sentences of a grid, the most important first."""
     parts = (
         _unlike,
+        networks,
+        averages,
+        costs,
         _data,
         _left_out,
         _problems,
@@ -50,20 +52,6 @@ def mark(grid: Grid, column: str) -> str:
     if grid.columns[column].official is False:
         return f" {DAGGER}"
     return " (own data)" if _is_own(grid, column) else ""
-
-
-def shortest(chosen: Sequence[Leaf], among: Sequence[Leaf]) -> str:
-    """Names the chosen leaves of a tree: a branch that is chosen whole by its name alone, one without siblings never.
-
-    "Mixup, CutMix (CIFAR-10 (seed 3))": all of Mixup, and one seed of CutMix in one column.
-    """
-    names = []
-    for head in dict.fromkeys(leaf[0] for leaf in chosen):
-        mine, branch = ([leaf[1:] for leaf in leaves if leaf[0] == head] for leaves in (chosen, among))
-        while len({leaf[:1] for leaf in branch}) == 1 and len(branch[0]) > 1:
-            mine, branch = ([leaf[1:] for leaf in leaves] for leaves in (mine, branch))
-        names.append(head if set(mine) == set(branch) else f"{head} ({shortest(mine, branch)})")
-    return ", ".join(names)
 
 
 def _unlike(grid: Grid) -> Iterator[str]:
@@ -87,7 +75,7 @@ def _data(grid: Grid) -> Iterator[str]:
 def _left_out(grid: Grid) -> Iterator[str]:
     for name, column in grid.columns.items():
         runs = [(entry, run) for entry in _entries(grid, name) for run in entry.cell.runs]
-        among = [_leaf(grid, entry, f"seed {run.seed}") for entry, run in runs]
+        among = [leaf_of(grid, entry, f"seed {run.seed}") for entry, run in runs]
         seen = {reading.run: reading.result.content for reading in column.left_out}
         for content in dict.fromkeys(seen.values()):
             chosen = [leaf for leaf, (_, run) in zip(among, runs, strict=True) if seen.get(run) == content]
@@ -112,10 +100,10 @@ def _problems(grid: Grid) -> Iterator[str]:
 def _warnings(grid: Grid) -> Iterator[str]:
     """Cells made by, or with the help of, runs in which something went wrong."""
     entries = list(grid.entries.values())
-    among = [_leaf(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
+    among = [leaf_of(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
     for made, warning in grid.gathered.warnings.items():
         chosen = [
-            _leaf(grid, entry, f"seed {one.run.seed}")
+            leaf_of(grid, entry, f"seed {one.run.seed}")
             for entry in entries
             for one in entry.readings
             if made in (one.run, *one.run.needs())
@@ -137,10 +125,10 @@ def _code(grid: Grid) -> Iterator[str]:
 def _mixers(grid: Grid) -> Iterator[str]:
     """Rows whose results were made by other versions of the mixer's file than today's, or by several."""
     entries = list(grid.entries.values())
-    among = [_leaf(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
+    among = [leaf_of(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
     for method in dict.fromkeys(one.run.method for entry in entries for one in entry.readings):
         old = [
-            _leaf(grid, entry, f"seed {one.run.seed}")
+            leaf_of(grid, entry, f"seed {one.run.seed}")
             for entry in entries
             for one in entry.readings
             if one.run.method == method and one.result.code != catalog.code(method)
@@ -155,7 +143,7 @@ def _mixers(grid: Grid) -> Iterator[str]:
 def _imports(grid: Grid) -> Iterator[str]:
     """Cells that stand on a network that somebody else trained: it may have seen other images, or the test images."""
     found = {
-        _leaf(grid, entry, "")[:2]: {one.checkpoint for run in entry.cell.runs for one in _all_of(run)}
+        leaf_of(grid, entry, "")[:2]: {one.checkpoint for run in entry.cell.runs for one in _all_of(run)}
         for entry in grid.entries.values()
     }
     for checkpoint in sorted(set().union(*found.values()) - {""}):
@@ -196,7 +184,7 @@ def _paper(grid: Grid) -> Iterator[str]:
     if number is None:
         return
     claims = [
-        (_leaf(grid, entry, name), claim) for entry in grid.entries.values() for name, claim in entry.claims.items()
+        (leaf_of(grid, entry, name), claim) for entry in grid.entries.values() for name, claim in entry.claims.items()
     ]
     among = [leaf for leaf, _ in claims]
     if not grid.has_paper:
@@ -246,7 +234,7 @@ def _groups(grid: Grid, entries: Sequence[Entry], fact: str) -> dict[str, list[L
         for one in entry.readings:
             facts = _facts(one.result)
             if fact in facts:
-                groups.setdefault(facts[fact], []).append(_leaf(grid, entry, f"seed {one.run.seed}"))
+                groups.setdefault(facts[fact], []).append(leaf_of(grid, entry, f"seed {one.run.seed}"))
     return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
@@ -269,10 +257,6 @@ def _listed(groups: Mapping[str, Sequence[Leaf]]) -> str:
 
 def _entries(grid: Grid, column: str) -> list[Entry]:
     return [entry for entry in grid.entries.values() if entry.cell.column == column]
-
-
-def _leaf(grid: Grid, entry: Entry, part: str) -> Leaf:
-    return grid.label(entry.cell.row), grid.label(entry.cell.column), part
 
 
 def _is_own(grid: Grid, column: str) -> bool:

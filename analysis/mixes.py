@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from analysis.sources import Source
-from methods import Batch, Mixer, Network, TeacherMixer
+from methods import Batch, Mixed, Mixer, Network, TeacherMixer
 from methods.ops import soft_labels
 from methods.policy import Draws
 from methods.transformmix import PolicyMixer
@@ -23,7 +24,7 @@ from mixbench.spec import Run
 from mixbench.store import Store
 from mixbench.streams import Streams
 
-TRIES = 50
+TRIES = 100
 """How often a mixer may draw until all images of a batch are in its first mix, where two meet at every second try."""
 
 
@@ -128,19 +129,23 @@ def set_up(sources: Sequence[Source], execution: Execution, store: Store, *, cou
 def _prepare(source: Source, execution: Execution, store: Store) -> Shown:
     run, streams = source.run, Streams(source.run.seed)
 
-    def weights(run: Run) -> bytes:
+    def read(what: Callable[[Run], bytes], run: Run) -> bytes:
         try:
-            return store.read_weights(run)
+            return what(run)
         except MissingNeedError as error:
             raise ValueError(f"{source.run.method}: {error}") from error
 
+    weights = partial(read, store.read_weights)
     with streams.initialising():
-        mixer = materials.mixer_of(run, streams, execution, weights).eval()
-        if isinstance(mixer, TeacherMixer) and source.finished is not None and source.finished.task == "search":
-            return Shown(source, mixer, mixer.teacher)
         net = materials.network(run, execution).eval()
-    if source.finished is not None:
-        net.load_state_dict(materials.from_bytes(weights(source.finished), execution.device))
+        mixer = materials.mixer_of(run, streams, execution, weights, net=net).eval()
+    finished = source.finished
+    if isinstance(mixer, TeacherMixer) and finished is not None and finished.task == "search":
+        return Shown(source, mixer, mixer.teacher)
+    if finished is not None:
+        net.load_state_dict(materials.from_bytes(weights(finished), execution.device))
+    if finished is not None and run.policy is None and mixer.learners():
+        mixer.load_state_dict(materials.from_bytes(read(store.read_mixer, finished), execution.device))
     return Shown(source, mixer, cast("Network", net))
 
 
@@ -174,14 +179,21 @@ def mix(shown: Shown, inputs: Batch, generator: torch.Generator) -> Mix:
     """What a mixer makes of the first of its inputs.
 
     Whom that meets is for the mixer to draw, and may be itself: it draws again until all inputs are in the mix, but
-    not without end, as there are methods that mix nothing.
+    not without end, as there are methods that mix nothing. Of a method that also mixes inside the network a mix of
+    images is shown, and of one that makes several views of an image the last.
+
+    Raises:
+        ValueError: it mixes inside the network only.
     """
     shown.mixer.generator = generator
     for _ in range(TRIES):
         mixed = shown.mixer(inputs, shown.net)
-        if int((mixed.y[0] > 0).sum()) == len(inputs.x):
+        in_sight = type(mixed).logits is Mixed.logits
+        if in_sight and int((mixed.y[0] > 0).sum()) == len(inputs.x):
             break
-    return Mix(inputs, mixed.x[0].clone(), mixed.y[0].clone())
+    if not in_sight:
+        raise ValueError(f"{shown.name} mixes what is inside the network, of which there is no picture; leave it out")
+    return Mix(inputs, mixed.x[len(mixed.x) - len(mixed.y)].clone(), mixed.y[0].clone())
 
 
 @torch.no_grad()

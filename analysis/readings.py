@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from analysis import stats
 from mixbench.execution import ALWAYS_EVALUATED
 from mixbench.files import DamagedError
 from mixbench.grid import Sweep
-from mixbench.spec import Run
+from mixbench.spec import EMA, Run
 from mixbench.store import Result, StaleResultError, Store
 
 COUNTED: Mapping[str, str] = MappingProxyType(
@@ -22,6 +23,10 @@ COUNTED: Mapping[str, str] = MappingProxyType(
     }
 )
 """Which value of a run counts, and what a caption must say of it."""
+
+
+METRIC = re.compile(r"(\w+_)?(top1|top5)")
+"""The name of an accuracy: a run's own, or that of a network beside its own, ``ema_top1``."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,26 @@ class _UnusableError(ValueError):
     """A run is done, but its curve does not hold what is asked for."""
 
 
+def asked(sweep: Sweep, metric: str) -> tuple[Sweep, str]:
+    """The sweep, and which value of a run its table shows: a key of `COUNTED`.
+
+    Args:
+        sweep: whose table.
+        metric: that key; or the name of a metric, which is shown of the last epoch instead of ``table.cell``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if metric in COUNTED:
+        return sweep, metric
+    if not METRIC.fullmatch(metric):
+        raise ValueError(
+            f"'{metric}' is no value of a run that a table can show; choose of {', '.join(COUNTED)}, or name a metric, "
+            f"like ema_top1"
+        )
+    return replace(sweep, table=replace(sweep.table, cell=f"{{{metric}:.2f}}")), "last"
+
+
 def gather(sweep: Sweep, store: Store, metric: str) -> Gathered:
     """What every run in the sweep's cells says.
 
@@ -67,10 +92,8 @@ def gather(sweep: Sweep, store: Store, metric: str) -> Gathered:
         metric: a key of `COUNTED`.
 
     Raises:
-        ValueError: there is no such ``metric``, or ``table.cell`` asks for a metric that a result has not.
+        ValueError: ``table.cell`` asks for a metric that a result has not.
     """
-    if metric not in COUNTED:
-        raise ValueError(f"'{metric}' is no value of a run that a table can show; choose of {', '.join(COUNTED)}")
     names = list(sweep.table.metrics())
     readings: dict[Run, Reading] = {}
     unfinished: list[Run] = []
@@ -132,8 +155,9 @@ def _check_names(sweep: Sweep, run: Run, result: Result, names: Sequence[str]) -
     unknown = [name for name in names if name not in result.metrics]
     if unknown:
         there = ", ".join(result.metrics)
-        raise ValueError(f"{_cell(sweep)}, but {run.folder} has no metric '{', '.join(unknown)}'; it has: {there}")
-
-
-def _cell(sweep: Sweep) -> str:
-    return f"{sweep.name}: table.cell is '{sweep.table.cell}'"
+        averaged = any(name.startswith(EMA) for name in unknown)
+        hint = "; an average of its weights comes of ema: 0.999, say, in the recipe or under set:" if averaged else ""
+        raise ValueError(
+            f"{sweep.name}: table.cell is '{sweep.table.cell}', but {run.folder} has no metric "
+            f"'{', '.join(unknown)}'; it has: {there}{hint}"
+        )

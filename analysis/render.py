@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.footnotes import DASH, footnotes, mark
 from analysis.grid import Entry, Grid
-from analysis.readings import COUNTED
+from analysis.readings import COUNTED, METRIC
 
 WIDTH = 110
 """Columns of text; tables are as wide as they are."""
@@ -65,6 +65,8 @@ def _caption(grid: Grid) -> str:
     seeds = " to ".join(str(many) for many in dict.fromkeys((runs[0], runs[-1])))
     spread = "one seed each" if runs == [1] else f"mean ± sample standard deviation over {seeds} seeds"
     caption = grid.sweep.table.caption or grid.sweep.name
+    if grid.sweep.mini:
+        caption = f"MINI, a trial of another experiment than this: small networks, few steps. {caption}"
     return f"{caption}\n{textwrap.fill(f'{COUNTED[grid.metric].capitalize()}; {spread}.', WIDTH)}"
 
 
@@ -105,7 +107,7 @@ def _differences(grid: Grid) -> list[str]:
     if not any(grid.differences.values()):
         return []
     reference = grid.label(grid.sweep.table.compare)
-    unit = " in percentage points" if all(name.startswith("top") for name in grid.names) else ""
+    unit = " in percentage points" if all(METRIC.fullmatch(name) for name in grid.names) else ""
     above = (
         f"Difference to {reference}{unit}, seed by seed: mean [95 % t-interval], not adjusted for the "
         "number of comparisons; r is the correlation of the two rows over the seeds."

@@ -59,7 +59,7 @@ def sources(wanted: Wanted, store: Store) -> list[Source]:
     """Where the mixers of the wanted methods are taken from, in their order.
 
     A method with a policy is shown as a search left it, any other as a network was trained with it. One that asks
-    nobody needs no run: without any it has its default options.
+    nobody, and learns nothing beside that network, needs no run: without any it has its default options.
 
     Raises:
         ValueError: there is no such method or run; a method lacks a finished run, or has several that mix differently.
@@ -67,7 +67,8 @@ def sources(wanted: Wanted, store: Store) -> list[Source]:
     with blaming("--methods"):
         given = {method: catalog.declaration(method).given for method in wanted.methods}
     named = _named(wanted, store)
-    there = [run for run in store.known() if (run.setting, run.seed) == (wanted.setting, wanted.seed)]
+    known = [run for run in store.known() if not run.mini]
+    there = [run for run in known if (run.setting, run.seed) == (wanted.setting, wanted.seed)]
     return [named.get(method) or _found(wanted, method, needs, there, store) for method, needs in given.items()]
 
 
@@ -117,7 +118,7 @@ def _found(wanted: Wanted, method: str, needs: Sequence[str], there: Sequence[Ru
     if found:
         return next(iter(found.values()))
     unknown = not there and wanted.setting.startswith(OWN_FOLDER)  # only a run knows the size of an own folder's images
-    if unknown or set(needs) & set(LINKS):
+    if unknown or set(needs) & {*LINKS, "net"}:  # one that learns beside a network has nothing to show before it did
         what = "search" if task == "search" else "run"
         raise ValueError(
             f"no {what} of {method} on {wanted.setting} with seed {wanted.seed} has finished in {store.root}; "

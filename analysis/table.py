@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis import paper, stats
 from analysis.grid import Column, Entry, Grid
 from analysis.paper import Claim, Key
-from analysis.readings import Gathered, gather
+from analysis.readings import Gathered, asked, gather
 from analysis.stats import Paired
 from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.grid import Cell, Sweep
@@ -26,14 +26,15 @@ def build(sweep: Sweep, store: Store, metric: str) -> Grid:
     Args:
         sweep: its cells, and how its table looks.
         store: where the results are.
-        metric: which value of a run counts, a key of `analysis.readings.COUNTED`.
+        metric: which value of a run counts, or a metric, see `analysis.readings.asked`.
 
     Raises:
         ValueError: there is no such ``metric``, or the sweep's ``table.cell`` asks for one that a result has not.
     """
+    sweep, counted = asked(sweep, metric)
     shown = sweep.table.metrics()
     names = tuple(shown)
-    gathered = gather(sweep, store, metric)
+    gathered = gather(sweep, store, counted)
     claims = _claims(sweep, store)
     columns = {name: _column(sweep, name, gathered) for name in sweep.columns}
     entries = {
@@ -42,7 +43,7 @@ def build(sweep: Sweep, store: Store, metric: str) -> Grid:
     }
     return Grid(
         sweep=sweep,
-        metric=metric,
+        metric=counted,
         formats=shown,
         columns=columns,
         entries=entries,
@@ -84,7 +85,7 @@ def _unlike(run: Run, official: bool | None) -> str:
         return f"trained on {run.train_images} images only"
     if run.test_images is not None:
         return f"tested on {run.test_images} images only"
-    return ""
+    return "a trial on a small machine" if run.mini else ""
 
 
 def _entry(

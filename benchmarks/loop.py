@@ -38,9 +38,10 @@ from mixbench.data import DATASETS, Content, DataError
 from mixbench.data.read import Pictures, read
 from mixbench.execution import Execution
 from mixbench.spec import Run
+from mixbench.step import Step
 from mixbench.store import Store
 from mixbench.streams import Streams
-from mixbench.train import State, Step, steps
+from mixbench.train import State, steps
 
 BATCH = 128
 FACTS = DATASETS["cifar10"]

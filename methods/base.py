@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
@@ -63,7 +64,10 @@ class Mixed:
 
 @runtime_checkable
 class Network(Protocol):
-    """What a network owes the mixers: its normalisation and its split into features and classifier, declared.
+    """What a network owes the mixers: its normalisation, its stages and its classifier, declared.
+
+    Its stages are the submodules ``layer1``, ``layer2`` and so on, two at least: `features` runs each once, one after
+    the other, and each puts out a feature map, (N, D, h, w).
 
     Attributes:
         mean, std: (1, C, 1, 1) buffers; ``(x - mean) / std`` is the first thing that `features` does.
@@ -93,12 +97,24 @@ class Mixer(nn.Module):
     The constructor's signature is the declaration. Keyword-only parameters are the options that YAML may set, each
     with a literal default; positional parameters are given by the harness, by name (``teacher``). Images stay in
     [0, 1]; every network normalises its own input. The caller decides whether gradients are recorded.
+
+    One that has parameters which require gradients learns during training: it is called with gradients, what the loss
+    reaches is updated with the network, and all of its state is saved with the network's. It may be given ``net``, the
+    network in training, to begin as a copy of it, but keeps no hold of it: every call brings it.
     """
 
     label: str = ""
     """How tables print it: "Manifold Mixup"."""
     source: str = ""
     """Where it was published: "Verma et al., 2019"."""
+    defaults: str = ""
+    """Where the defaults of its options are from: "main.py of facebookresearch/mixup-cifar10"."""
+    draws: str = ""
+    """What it draws, and for how many images at once: "lam for each image"."""
+    asks: str = ""
+    """What it asks of the network in training: "the gradient of the images"."""
+    passes: float = 1.0
+    """What a step of training costs, in passes of the network forth and back, its own included; for estimates."""
     in_range: bool = True
     """False declares to the contract that mixed images may leave [0, 1]."""
     moves_statistics: bool = False
@@ -113,12 +129,34 @@ class Mixer(nn.Module):
     """What it would ask of the same view again, in words: equal words of equal teachers mean equal values."""
     views: ViewCache | None = None
     """Where it keeps that; None: nowhere."""
+    learns_by: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    """How parts of it learn, by their names, where not as the network: lr, lr_end, momentum, weight_decay."""
+    headline: str = ""
+    """Whose accuracies are a run's own, of the `scored` networks; "": those of the network in training."""
     poll: Poll | None = None
     """Counts how often it asked the device for a value, as a solver must to see if it is done; None: it never does."""
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
-        """Mix one batch of any size from `least` up; ``net`` is the network in training, returned as it was found."""
+        """Mix one batch of any size from `least` up; ``net`` is the network in training, returned as it was found.
+
+        Raises:
+            FloatingPointError: what it asked the network for is not finite: the training has diverged.
+        """
         raise NotImplementedError
+
+    def learners(self) -> list[nn.Parameter]:
+        """Its parameters that learn."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def stepped(self, net: Network, done: int, steps: int) -> None:
+        """Network and mixer have learned from a batch: ``done`` of all the ``steps`` of the training are over."""
+
+    def scored(self, net: Network) -> Mapping[str, nn.Module]:
+        """Networks that are evaluated beside ``net``, by name; each gives logits, (N, G), for images in [0, 1].
+
+        The one that `headline` names takes the weights of ``net``: what later runs ask for is given to them from it.
+        """
+        return {}
 
     def notes(self) -> Mapping[str, float | str]:
         """What a result should say of its work so far; asked after evaluations, where a wait does no harm."""

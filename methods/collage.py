@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from methods import potts
-from methods.maxflow import LARGEST
 from methods.ops import check_choice, check_weight
-from methods.potts import EXACT, Flags, Integers
+from methods.potts import Flags, Integers
 
 Single = NDArray[np.float32]
 
@@ -30,7 +29,7 @@ COST, EDGE = np.float32(1e5), 1000
 """The integers that costs, and weights of edges, are cut off to. So distances are in hundredths."""
 APART, PARENT = 100, 25
 """Distance between any two labels, and between two images by half and one of the two."""
-NEVER = 2.0**50
+NEVER = 2**50
 """The cost of a label that a collage does not have."""
 SETTLED = 1e-6
 """A sweep that changes the objective by less than this share of it is the last."""
@@ -78,7 +77,7 @@ class Collages:
             raise ValueError(f"m_block_num holds {blocks}: a side must have at least 2 blocks")
         edges = 4 * APART * EDGE * self.beta / blocks**2
         costs = float(COST) * (2 * self.gamma * images * images + 20 * self.eta) + edges * blocks**2
-        if edges > LARGEST or costs > min(EXACT, NEVER) / blocks**2:
+        if costs > NEVER / blocks**2:
             raise ValueError(
                 f"m_beta is {self.beta}, m_gamma {self.gamma} and m_eta {self.eta}: with {blocks} blocks along a side, "
                 f"the integers that labels are found by would overflow; each collage is one image at values far below"
@@ -152,7 +151,7 @@ class Collages:
         partition = np.arange(len(costs))[:, None]
         both = costs[partition, :, pairs[..., 0]] + costs[partition, :, pairs[..., 1]]
         both = (both / 2 - CHEAPER).transpose(0, 2, 1)
-        whole = np.trunc(np.concatenate([costs, both], 2) * COST).astype(np.float64)
+        whole = np.trunc(np.concatenate([costs, both], 2) * COST).astype(np.int64)
         whole[..., images:][np.broadcast_to(~there[:, None], both.shape)] = NEVER
         edge = int(np.float32(self.beta / costs.shape[1]) * EDGE)
         labels = potts.swap(whole, edge, label_distances(images, pairs))
@@ -219,10 +218,10 @@ def most_held(counts: Single) -> tuple[Integers, Flags]:
     return pairs, (counts[np.arange(len(counts))[:, None, None], pairs] > 0).all(2)
 
 
-def label_distances(images: int, pairs: Integers) -> potts.Floats:
+def label_distances(images: int, pairs: Integers) -> Integers:
     """Between labels, (P, n, n): first the images, then the pairs, (P, pairs, 2), of two by half."""
     count = images + pairs.shape[1]
-    apart = np.full((len(pairs), count, count), float(APART))
+    apart = np.full((len(pairs), count, count), APART)
     apart[:, range(count), range(count)] = 0
     partition, label = np.arange(len(pairs))[:, None], images + np.arange(pairs.shape[1])
     for parent in pairs.transpose(2, 0, 1):

@@ -60,6 +60,10 @@ class CoMixup(Mixer):
 
     label = "Co-Mixup"
     source = "Kim et al., 2021"
+    defaults = "the README of snu-mllab/Co-Mixup, its command for CIFAR-100"
+    draws = "weights of the images for each partition"
+    asks = "the gradient of the images"
+    passes = 2.0
     poll: Poll
 
     def __init__(
@@ -106,8 +110,8 @@ class CoMixup(Mixer):
         """Mix one batch.
 
         Raises:
-            ValueError: images are not square, or their side is no multiple of a number of blocks; or the gradient of
-                the network is not finite.
+            ValueError: images are not square, or their side is no multiple of a number of blocks.
+            FloatingPointError: the gradient of the network is not finite.
         """
         check_grids(batch.x, "m_block_num", self.m_block_num, method="comixup")
         draws = self.draw(len(batch.x))
@@ -131,12 +135,12 @@ class CoMixup(Mixer):
         ``saliency`` is (N, H, H). Its values are fetched from the device, once: what is to be decided is small.
 
         Raises:
-            ValueError: the saliency is not finite.
+            FloatingPointError: the saliency is not finite.
         """
         coarse = block_saliency(saliency, draws.blocks).flatten(1)
         fetched = self.poll.values(torch.cat([coarse, peak_positions(saliency).to(coarse)], 1))
         if not fetched.isfinite().all():
-            raise ValueError(DIVERGED)
+            raise FloatingPointError(DIVERGED)
         whole = len(fetched) // self.m_part * self.m_part
         parts = [slice(0, whole), slice(whole, len(fetched))]
         shown = [self._solve(fetched[part], draws.prior[part], draws.labels[part]) + part.start for part in parts]

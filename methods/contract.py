@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Batch, Criterion, Mixed, Mixer, Network, TeacherMixer
+from methods.saliency import eval_mode
 
 SIZES = (8, 5, 2, 1)
 SIDE = 32
@@ -38,23 +39,27 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class SmallNetwork(nn.Module):
-    """The smallest network that keeps the promises of `Network`: three stages, for any images and classes."""
+    """The smallest network that keeps the promises of `Network`: for any images and classes, in so many stages."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, channels: int = 3, classes: int = 10) -> None:
+    def __init__(self, *, channels: int = 3, classes: int = 10, stages: int = 3) -> None:
         super().__init__()
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
-        self.layer1 = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
-        self.layer2 = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU())
-        self.layer3 = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self._stages = [f"layer{number}" for number in range(1, stages + 1)]
+        for name, (inputs, outputs) in zip(self._stages, pairwise([channels, 8, *[16] * (stages - 1)]), strict=True):
+            convolution = nn.Conv2d(inputs, outputs, 3, stride=2 if name == "layer2" else 1, padding=1)
+            self.add_module(name, nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU()))
         self.fc = nn.Linear(16, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Last feature map, (N, 16, h, w), of images in [0, 1]."""
-        return cast("Tensor", self.layer3(self.layer2(self.layer1((x - self.mean) / self.std))))
+        out = (x - self.mean) / self.std
+        for name in self._stages:
+            out = self.get_submodule(name)(out)
+        return out
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits, (N, G), of a feature map."""
@@ -72,9 +77,10 @@ def check(mixer: Mixer, *, net: Network | None = None) -> None:
     memory format of the batch's; float32 labels, whose rows are not negative and sum to 1; the same batch from the same
     generator state, drawn from ``mixer.generator`` and not from a global one; and that inputs, network and teacher are
     left as they were (batch statistics may move if ``moves_statistics`` is True). No batch is smaller than ``least``.
+    Of a mixer that learns, that the loss reaches it; and that what it has scored gives logits.
 
     Args:
-        mixer: is given its generator and its mode back.
+        mixer: is given its generator and its mode back; networks of its own may have moved.
         net: the network in training, of which a copy is used; by default a `SmallNetwork`. Images are 32 x 32, with
             the channels of its ``mean``, and labels have the classes of its ``fc``.
 
@@ -106,7 +112,7 @@ def _batch(net: Network, size: int, layout: torch.memory_format) -> Batch:
     generator = torch.Generator().manual_seed(size)
     classes = net.fc.out_features
     x = torch.rand(size, net.mean.shape[1], SIDE, SIDE, generator=generator)
-    x = x.round(decimals=1)  # pure black and white occur, where a mix leaves [0, 1] first
+    x = (51 * x).round() / 51  # 8-bit pictures; pure black and white occur, where a mix leaves [0, 1] first
     y = F.one_hot(torch.randint(classes, (size,), generator=generator), classes) * 0.9 + 0.1 / classes
     return Batch(x.to(net.mean.device).contiguous(memory_format=layout), y.to(net.mean.device))
 
@@ -147,13 +153,15 @@ def _check_batch(mixer: Mixer, net: Network, batch: Batch) -> None:
     assert torch.equal(x, again.x), f"the same generator state gave other images: {remedy}"
     assert torch.equal(y, again.y), f"the same generator state gave other labels: {remedy}"
     with _left_as_found(mixer, net, statistics=False):
-        _check_loss(again, net)
+        _check_loss(again, net, mixer.learners())
+    with _left_as_found(mixer, net, statistics=True):
+        mixer.stepped(net, 1, 2)
+        _check_scored(mixer, net, batch)
 
 
 def _mix(mixer: Mixer, net: Network, batch: Batch) -> Mixed:
     cast("torch.Generator", mixer.generator).manual_seed(0)
-    learns = any(parameter.requires_grad for parameter in mixer.parameters())
-    with torch.set_grad_enabled(learns):
+    with torch.set_grad_enabled(bool(mixer.learners())):
         mixed = mixer(batch, net)
     assert isinstance(mixed, Mixed), f"the mixer returned a {type(mixed).__name__}: return a Mixed"
     return mixed
@@ -190,7 +198,7 @@ def _check_labels(batch: Batch, mixed: Mixed) -> None:
     assert worst <= TOLERANCE, f"a row of labels misses a sum of 1 by {worst:.4g}: use weights that sum to 1"
 
 
-def _check_loss(mixed: Mixed, net: Network) -> None:
+def _check_loss(mixed: Mixed, net: Network, learners: Sequence[nn.Parameter]) -> None:
     logits = mixed.logits(cast("nn.Module", net))
     assert logits.shape == (len(mixed.x), mixed.y.shape[1]), (
         f"logits have shape {tuple(logits.shape)}: return a row of classes for each of the {len(mixed.x)} images"
@@ -199,6 +207,25 @@ def _check_loss(mixed: Mixed, net: Network) -> None:
     assert loss.ndim == 0, f"the loss has shape {tuple(loss.shape)}: return one number, the mean over the batch"
     assert bool(loss.isfinite()), f"the loss is {loss.item()}: look for a logarithm of 0"
     assert loss.requires_grad, "the loss has no gradient: compute it from the logits, without detaching them"
+    reached = torch.autograd.grad(loss, learners, allow_unused=True) if learners else [loss]
+    assert any(gradient is not None for gradient in reached), (
+        "the mixer has parameters that require gradients, and the loss reaches none: mix by them, without detaching, "
+        "or freeze them"
+    )
+
+
+@torch.no_grad()
+def _check_scored(mixer: Mixer, net: Network, batch: Batch) -> None:
+    scored = mixer.scored(net)
+    assert not mixer.headline or mixer.headline in scored, (
+        f"headline is '{mixer.headline}', but scored() has {', '.join(scored) or 'no network'}: name one of these"
+    )
+    for name, network in scored.items():
+        with eval_mode(cast("Network", network)):
+            logits = network(batch.x)
+        assert logits.shape == batch.y.shape, (
+            f"the scored network '{name}' answers with the shape {tuple(logits.shape)}: return a row an image"
+        )
 
 
 def _global_states() -> Mapping[str, Any]:

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from methods.base import Batch, Mixed, Mixer, Network, register
-from methods.ops import (
-    beside,
-    box_around,
-    check_alpha,
-    check_choice,
-    check_prob,
-    draw_centres,
-    draw_lam,
-    draw_partners,
-    pair,
-    paste,
-    share_outside,
-    soft_labels,
-)
+from methods.boxes import box_around, draw_centres, draw_kept, paste, share_outside
+from methods.ops import beside, check_alpha, check_choice, check_prob, draw_partners, pair, soft_labels
 
 
 @register("cutmix")
@@ -39,6 +26,8 @@ class CutMix(Mixer):
 
     label = "CutMix"
     source = "Yun et al., 2019"
+    defaults = "the README of clovaai/CutMix-PyTorch, its command for ImageNet"
+    draws = "lam and a box for each batch"
 
     def __init__(self, *, alpha: float = 1.0, prob: float = 1.0, draw: Literal["batch", "sample"] = "batch") -> None:
         super().__init__()
@@ -56,7 +45,5 @@ class CutMix(Mixer):
 
     def draw_boxes(self, count: int, height: int, width: int) -> Tensor:
         """(count, 4) boxes on the CPU, see `box_around`; empty where nothing is to be mixed."""
-        lam = draw_lam(count, 2, self.alpha, self.generator)[:, 0]
-        mixed = torch.rand(count, generator=self.generator) < self.prob
-        centres = draw_centres(count, height, width, self.generator)
-        return box_around(torch.where(mixed, lam, 1.0), centres, height, width)
+        kept = draw_kept(count, self.alpha, self.prob, self.generator)
+        return box_around(kept, draw_centres(count, height, width, self.generator), height, width)

@@ -22,7 +22,9 @@ class LR(Mixer):
     """
 
     label = "LR"
-    source = "TransformMix paper, section 4.6"
+    source = "Cheung & Yeung, 2024, section 4.6"
+    defaults = "ours: the paper states none"
+    draws = "lam for each image"
 
     def __init__(self, *, alpha: float = 1.0) -> None:
         super().__init__()

@@ -22,6 +22,8 @@ class Mixup(Mixer):
 
     label = "Mixup"
     source = "Zhang et al., 2018"
+    defaults = "main.py of facebookresearch/mixup-cifar10"
+    draws = "lam for each batch"
 
     def __init__(self, *, alpha: float = 1.0, draw: Literal["batch", "sample"] = "batch") -> None:
         super().__init__()

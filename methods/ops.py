@@ -2,7 +2,7 @@
 
 Everything random is drawn here first, on the CPU, so that a seed means the same draws on every device; all else takes
 its draws as arguments, so that a published mix can be repeated from its recorded draws. Weights have a column per
-image of a mix, and column 0 weighs the image itself. One row of weights, or one box, holds for the whole batch.
+image of a mix, and column 0 weighs the image itself. One row of weights holds for the whole batch.
 """
 
 from __future__ import annotations
@@ -99,13 +99,6 @@ def draw_lam(count: int, k: int, alpha: float, generator: Generator) -> Tensor:
     return (gamma / gamma.sum(1, keepdim=True)).float()
 
 
-def draw_centres(count: int, height: int, width: int, generator: Generator) -> Tensor:
-    """Centres of ``count`` boxes, (count, 2) int64: row and column of a pixel, each equally likely."""
-    rows = torch.randint(height, (count,), generator=generator)
-    columns = torch.randint(width, (count,), generator=generator)
-    return torch.stack([rows, columns], dim=1)
-
-
 def beside(x: Tensor, *draws: Tensor) -> tuple[Tensor, ...]:
     """The draws, copied to the device of ``x`` without waiting for it."""
     return tuple(draw.to(x.device, non_blocking=True) for draw in draws)
@@ -138,62 +131,6 @@ def blend(x: Tensor, partners: Tensor, lam: Tensor) -> Tensor:
 def soft_labels(y: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
     """Labels of mixed images, (N, G) float32: labels (N, G) weighted as `blend` weighs images; rows sum to 1."""
     return blend(y.float(), partners, weights)
-
-
-def box_around(lam: Tensor, centres: Tensor, height: int, width: int) -> Tensor:
-    """CutMix's box: a share 1 - lam of the image around a centre, clipped at the border.
-
-    Cut sides are rounded down and then halved, rounded down again, so an odd side loses one pixel, as in the authors'
-    code (clovaai/CutMix-PyTorch, ``train.py``, ``rand_bbox``).
-
-    Args:
-        lam: (count,) share of the image that stays, in [0, 1].
-        centres: (count, 2) int64, row and column.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-
-    Returns:
-        (count, 4) int64 on the CPU: top, left, bottom, right; bottom and right are excluded.
-    """
-    sides = torch.tensor([height, width])
-    half = (sides * (1 - lam.double()).sqrt()[:, None]).long() // 2
-    low = (centres - half).clamp_min(0)
-    high = torch.minimum(centres + half, sides)
-    return torch.cat([low, high], dim=1)
-
-
-def share_outside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Share of an image that lies outside of each box, (count,) float64: what a clipped box leaves visible."""
-    top, left, bottom, right = boxes.unbind(1)
-    return 1 - ((bottom - top) * (right - left)).double() / (height * width)
-
-
-def paste(x: Tensor, partners: Tensor, boxes: Tensor) -> Tensor:
-    """Each image with a box overwritten by the same place of its partner, every pixel exactly one of the two.
-
-    Args:
-        x: (N, C, H, W).
-        partners: (N, 2) indices into the batch.
-        boxes: (N, 4), or (1, 4) for the whole batch, on the CPU: top, left, bottom, right.
-    """
-    if len(boxes) == 1:
-        top, left, bottom, right = boxes[0].tolist()
-        mixed = x.clone()
-        mixed[:, :, top:bottom, left:right] = x[:, :, top:bottom, left:right][partners[:, 1]]
-        return mixed
-    (boxes,) = beside(x, boxes)
-    # lerp by a weight of 0 or 1 returns one of its ends bit for bit, and is several times faster than torch.where.
-    outside = 1 - _inside(boxes, *x.shape[2:]).to(x.dtype)
-    return x[partners[:, 1]].lerp_(x, outside)
-
-
-def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels lie in each box, (count, 1, height, width) bool."""
-    top, left, bottom, right = boxes[:, :, None].unbind(1)
-    rows, columns = torch.arange(height, device=boxes.device), torch.arange(width, device=boxes.device)
-    in_rows = (top <= rows) & (rows < bottom)
-    in_columns = (left <= columns) & (columns < right)
-    return (in_rows[:, :, None] & in_columns[:, None, :]).unsqueeze(1)
 
 
 # ---- values that the host must know

@@ -60,7 +60,7 @@ class PuzzleMix(Mixer):
 
     Args:
         mixup_alpha: lam is drawn for each batch from Beta(mixup_alpha, mixup_alpha).
-        mixup_prob: the probability of mixing a batch.
+        mixup_prob: the probability of mixing a batch; one that is not is learned from as it is, without ``clean_lam``.
         block_num: blocks along a side; one of these is drawn for each batch.
         n_labels: 2 shows one of the images in each block; 3 also both, by half; 4 both, by one third or two.
         beta: weight of smoothness.
@@ -79,6 +79,10 @@ class PuzzleMix(Mixer):
 
     label = "PuzzleMix"
     source = "Kim et al., 2020"
+    defaults = "the README of snu-mllab/PuzzleMix, its commands for CIFAR-100"
+    draws = "lam and a number of blocks for each batch"
+    asks = "the gradient of the images"
+    passes = 1.67
     poll: Poll
 
     def __init__(
@@ -131,8 +135,8 @@ class PuzzleMix(Mixer):
         """Mix one batch.
 
         Raises:
-            ValueError: images are not square, or their side is no multiple of a number of blocks; or the gradient of
-                the network is not finite.
+            ValueError: images are not square, or their side is no multiple of a number of blocks.
+            FloatingPointError: the gradient of the network is not finite.
         """
         self._check_images(batch.x)
         draws = self.draw(len(batch.x))
@@ -186,12 +190,12 @@ class PuzzleMix(Mixer):
             lam: of the whole batch.
 
         Raises:
-            ValueError: the saliency is not finite.
+            FloatingPointError: the saliency is not finite.
         """
         saliency = saliency.float()
         coarse = block_saliency(saliency, blocks)
         if not self.poll(coarse.sum().isfinite()):
-            raise ValueError(DIVERGED)
+            raise FloatingPointError(DIVERGED)
         labels = self.objective.labels(x, partners, coarse, lam, self.poll)
         side = self._side(x.shape[2], blocks)
         (shares,) = beside(x, torch.linspace(1, 0, self.objective.n_labels, dtype=torch.float64).float())

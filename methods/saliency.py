@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -94,16 +94,33 @@ def input_gradient(net: Network, x: Tensor, y: Tensor) -> Tensor:
 def clean_gradient(net: Network, x: Tensor, y: Tensor, clean_lam: float) -> tuple[Tensor, Tensor | None]:
     """`input_gradient`; or with a ``clean_lam`` above 0, in training mode, and the loss whose gradient it is.
 
-    That loss keeps its graph, so that the network can also learn from it; its batch statistics move.
+    The network can also learn from that loss; its batch statistics move.
     """
     if clean_lam == 0:
         return input_gradient(net, x, y), None
+    learning = [weight for weight in cast("nn.Module", net).parameters() if weight.requires_grad]
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         # Cross-entropy grows with the number of classes where a mean over them does not (main.py of the authors).
-        clean = 2 * clean_lam / y.shape[1] * F.cross_entropy(net(x), y)
-        (gradient,) = torch.autograd.grad(clean, x, retain_graph=True)
+        loss = 2 * clean_lam / y.shape[1] * F.cross_entropy(net(x), y)
+        gradient, *of_weights = torch.autograd.grad(loss, [x, *learning])
+        clean = cast("Tensor", Differentiated.apply(loss.detach(), of_weights, *learning))
     return gradient * net.std, clean
+
+
+class Differentiated(torch.autograd.Function):
+    """A loss that has been differentiated: what is known of its gradient need not be computed a second time."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, of_weights: Sequence[Tensor], *weights: Tensor) -> Tensor:  # noqa: ARG004
+        """The scalar ``loss``; ``of_weights`` is its gradient by each of ``weights``."""
+        ctx.of_weights = of_weights
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """That gradient, for the weights."""
+        return None, None, *(gradient * upstream for gradient in ctx.of_weights)
 
 
 @dataclass(frozen=True)
@@ -111,7 +128,7 @@ class WithClean(Mixed):
     """A mixed batch whose images are also learned from as they were.
 
     Attributes:
-        clean: scalar loss of the images before mixing, with its graph.
+        clean: scalar loss of the images before mixing, see `clean_gradient`.
     """
 
     clean: Tensor

@@ -26,7 +26,10 @@ class SoftmaxCAM(CamMixer):
     """
 
     label = "Softmax+CAM"
-    source = "TransformMix paper, section 4.6"
+    source = "Cheung & Yeung, 2024, section 4.6"
+    defaults = "ours: the paper states none"
+    draws = "partners for each image"
+    passes = 1.33
 
     def __init__(
         self,

@@ -97,7 +97,10 @@ class TransformMix(PolicyMixer):
     """
 
     label = "TransformMix"
-    source = "TransformMix paper, section 3"
+    source = "Cheung & Yeung, 2024, section 3"
+    defaults = "the paper, section 4.1; for alpha and mix_prob ours"
+    draws = "lam for each image"
+    passes = 1.33
 
     def __init__(
         self,

@@ -29,7 +29,10 @@ class WithoutMPN(PolicyMixer):
     """
 
     label = "w/o MPN"
-    source = "TransformMix paper, section 4.6"
+    source = "Cheung & Yeung, 2024, section 4.6"
+    defaults = "those of TransformMix"
+    draws = "lam for each image"
+    passes = 1.33
     in_range = False
 
     def __init__(

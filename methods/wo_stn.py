@@ -35,7 +35,10 @@ class WithoutSTN(PolicyMixer):
     """
 
     label = "w/o STN"
-    source = "TransformMix paper, section 4.6"
+    source = "Cheung & Yeung, 2024, section 4.6"
+    defaults = "those of TransformMix"
+    draws = "lam for each image"
+    passes = 1.33
 
     def __init__(
         self,

@@ -22,6 +22,9 @@ from mixbench.spec import FIELDS, cast_to
 
 ENTRY_POINTS = "mixbench.mixers"
 
+SAID: Mapping[str, Any] = {"source": "", "defaults": "", "draws": "", "asks": "", "passes": 1.0}
+"""Class attributes by which a mixer says more of itself, with their defaults; see `methods.base.Mixer`."""
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -31,6 +34,10 @@ class Declaration:
         name: file name, YAML key and ``method`` among the paper's figures.
         label: how tables print it.
         source: where it was published.
+        defaults: where its options' defaults are from.
+        draws: what it draws, and for how many images at once.
+        asks: what it asks of the network in training.
+        passes: what a step of training costs, in passes of the network.
         summary: the first line of its docstring.
         options: what YAML may set, with the defaults.
         choices: the words that an option may be, where it is annotated with them: ``Literal["batch", "sample"]``.
@@ -40,6 +47,10 @@ class Declaration:
     name: str
     label: str
     source: str
+    defaults: str
+    draws: str
+    asks: str
+    passes: float
     summary: str
     options: Mapping[str, Any]
     choices: Mapping[str, tuple[Any, ...]]
@@ -198,8 +209,8 @@ def _read(path: Path) -> Declaration:
     arguments = init.args
     return Declaration(
         name=path.stem,
-        label=_attribute(path, node, "label") or path.stem,
-        source=_attribute(path, node, "source"),
+        label=_attribute(path, node, "label", "") or path.stem,
+        **{name: _attribute(path, node, name, default) for name, default in SAID.items()},
         summary=(ast.get_docstring(node) or "").partition("\n")[0],
         options={
             argument.arg: _literal(path, argument.arg, default)
@@ -241,18 +252,19 @@ def _checked(place: str, option: str, default: Any) -> Any:
     )
 
 
-def _attribute(path: Path, node: ast.ClassDef, name: str) -> str:
-    """The text that a class attribute is given; "" where the class has none of that name."""
+def _attribute(path: Path, node: ast.ClassDef, name: str, default: Any) -> Any:
+    """What a class attribute is given, of the type of its default, which it has where the class says nothing of it."""
     for part in node.body:
         if not isinstance(part, ast.Assign | ast.AnnAssign):
             continue
         target = part.target if isinstance(part, ast.AnnAssign) else part.targets[0]
         if ast.unparse(target) != name:
             continue
-        if isinstance(part.value, ast.Constant) and isinstance(part.value.value, str):
+        if isinstance(part.value, ast.Constant) and isinstance(part.value.value, type(default)):
             return part.value.value
-        raise ValueError(f"{path}: {node.name}.{name} must be plain text in quotes: it is read, not executed")
-    return ""
+        kind = "plain text in quotes" if isinstance(default, str) else f"a number like {default}"
+        raise ValueError(f"{path}: {node.name}.{name} must be {kind}: it is read, not executed")
+    return default
 
 
 def _inspect(point: EntryPoint) -> Declaration:
@@ -268,7 +280,7 @@ def _inspect(point: EntryPoint) -> Declaration:
     return Declaration(
         name=point.name,
         label=mixer.label or point.name,
-        source=mixer.source,
+        **{name: getattr(mixer, name) for name in SAID},
         summary=(inspect.getdoc(mixer) or "").partition("\n")[0],
         options={
             one.name: _checked(point.value, one.name, one.default) for one in parameters if one.kind is one.KEYWORD_ONLY

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from methods import Batch, Mixer, Network, build, contract
-from mixbench import catalog, importing, materials, search, tasks
+from methods.bank import empty
+from mixbench import bank, catalog, importing, learning, materials, search
 from mixbench.data import Facts
 from mixbench.execution import Execution
 from mixbench.launch import Plan
+from mixbench.nets import STAGES
 from mixbench.spec import Run
 
 PIXELS = 2**18
@@ -25,14 +27,16 @@ PIXELS = 2**18
 def complaints(name: str) -> list[str]:
     """What a mixer breaks of the contract, with its options at their defaults; nothing where it keeps it.
 
-    A teacher that it asks for is a small untrained network, and there is no policy.
+    A teacher that it asks for is a small untrained network, there is no policy, and a bank holds a black image.
 
     Raises:
         ValueError: there is no such mixer, or its declaration cannot be read.
     """
     catalog.declaration(name)
     try:
-        contract.check(_built(name, {}, teacher=contract.SmallNetwork(), policy=None, image_size=contract.SIDE))
+        blank = empty(1, 2, channels=3, side=contract.SIDE)._asdict()
+        given = {"teacher": contract.SmallNetwork(), "policy": None, "image_size": contract.SIDE, "bank": blank}
+        contract.check(_built(name, {}, **given, net=contract.SmallNetwork()))
     except Exception as error:
         where = getattr(error, "__notes__", [])
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
@@ -77,24 +81,27 @@ def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
     about = facts[run]
     images = (about.channels, about.image_size, about.classes, _train_images(run, about), run.batch_size)
     links = (run.teacher and facts[run.teacher].classes, run.policy and _what_matters(run.policy, facts))
-    return run.task, run.method, run.options, images, links
+    return run.task, run.method, run.options, run.bank, images, STAGES[run.model], links
 
 
 def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
     about = facts[run]
-    mixer, net = _mixer(run, facts), _network(about, about)
+    net = _network(about, about, stages=STAGES[run.model])
+    mixer = _mixer(run, facts, **({} if run.task == "search" else {"net": net}))
     materials.check_batches(mixer, _train_images(run, about), run.batch_size)
     if run.task == "search":
         _, net = search.pupil_and_teacher(mixer, run, about.classes)
+    elif run.task == "bank":
+        bank.maker(mixer, run)
     else:
-        tasks.settled(mixer, run)
+        learning.groups_of(learning.settled(mixer, run, cast("nn.Module", net)), run)
     mixer.generator = torch.Generator().manual_seed(0)
-    with torch.set_grad_enabled(run.task == "search"):
+    with torch.set_grad_enabled(bool(mixer.learners())):
         mixed = mixer(_batch(run, about, mixer.least), net)
     mixed.loss(mixed.logits(cast("nn.Module", net)), contract.CRITERION)
 
 
-def _mixer(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
+def _mixer(run: Run, facts: Mapping[Run, Facts], **net: Network) -> Mixer:
     """The run's mixer, with what a teacher and a search could give it before they have learned anything."""
     about = facts[run]
     teacher = None if run.teacher is None else _network(about, facts[run.teacher])
@@ -102,7 +109,15 @@ def _mixer(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
     if run.policy is not None:
         pupil, _ = search.pupil_and_teacher(_mixer(run.policy, facts), run.policy, facts[run.policy].classes)
         policy = cast("search.Policy", pupil).saved()
-    return _built(run.method, dict(run.options), teacher=teacher, policy=policy, image_size=about.image_size)
+    bank = _black(facts[run.bank or run])
+    given = {"teacher": teacher, "policy": policy, "bank": bank, "image_size": about.image_size}
+    return _built(run.method, dict(run.options), **given, **net)
+
+
+def _black(about: Facts) -> dict[str, Any]:
+    """A bank of one black image, in which the last class is seen."""
+    blank = empty(1, 2, channels=about.channels, side=about.image_size)
+    return blank._replace(seen=torch.tensor([about.classes - 1]))._asdict()
 
 
 def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:
@@ -113,9 +128,9 @@ def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:
     return build(method, options, {name: can_give[name] for name in asked})
 
 
-def _network(images: Facts, learned: Facts) -> Network:
+def _network(images: Facts, learned: Facts, *, stages: int = 3) -> Network:
     """One for these images that knows the classes of what it learned."""
-    return contract.SmallNetwork(channels=images.channels, classes=learned.classes)
+    return contract.SmallNetwork(channels=images.channels, classes=learned.classes, stages=stages)
 
 
 def _batch(run: Run, about: Facts, least: int) -> Batch:
@@ -124,9 +139,8 @@ def _batch(run: Run, about: Facts, least: int) -> Batch:
     smallest = materials.smallest_batch(_train_images(run, about), run.batch_size)
     count = max(least, min(smallest, PIXELS // side**2))
     numbers = torch.arange(count)
-    return Batch(
-        torch.rand(count, about.channels, side, side), torch.eye(about.classes)[numbers % about.classes], numbers
-    )
+    pictures = torch.randint(256, (count, about.channels, side, side)) / 255  # as all data sets have them: 8-bit
+    return Batch(pictures, torch.eye(about.classes)[numbers % about.classes], numbers)
 
 
 def _train_images(run: Run, about: Facts) -> int:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from mixbench.grid import Sweep
 
 
+mini_option = click.option(
+    "--mini", is_flag=True, help="A trial on a small machine: other runs, in a table of their own."
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(package_name="mixbench")
 @click.pass_context
@@ -47,12 +52,20 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--retry-failed", is_flag=True, help="Try failed runs again too.")
 @click.option("--no-search", is_flag=True, help="Refuse to search for a policy that is not there.")
+@mini_option
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what goes wrong.")
 @data_option
 @results_option
 def run(
-    sweep: Path, only: str | None, retry_failed: bool, no_search: bool, dry_run: bool, quiet: bool, **how: Any
+    sweep: Path,
+    only: str | None,
+    retry_failed: bool,
+    no_search: bool,
+    mini: bool,
+    dry_run: bool,
+    quiet: bool,
+    **how: Any,
 ) -> int:
     """Have done what a SWEEP still lacks.
 
@@ -63,7 +76,7 @@ def run(
     from mixbench.recipes import blaming
     from mixbench.store import Store
 
-    grid = _sweep(sweep, how["data"], how["results"])
+    grid = _sweep(sweep, how["data"], how["results"], mini=mini)
     if only is not None:
         with blaming("--only"):
             grid = grid.only([row.strip() for row in only.split(",")])
@@ -71,13 +84,13 @@ def run(
     store = Store(how["results"], tell=watcher.told)
     planned = plan(grid, store, retry_failed=retry_failed)
     if no_search:
-        check_searched(planned, command=_command_for(sweep, how["data"], how["results"]))
+        check_searched(planned, command=_command_for(sweep, how["data"], how["results"], mini=mini))
     if not quiet or dry_run:
         click.echo(planned.sentence())
     for sentence in planned.outdated(store):
         watcher.told(sentence)
     if dry_run:
-        return running.list_todo(planned)
+        return running.list_todo(planned, store)
     execution = running.execution(grid, how)
     facts = prepare(planned, store, execution)
     if not planned.todo:
@@ -105,14 +118,16 @@ def run(
 @click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
 @click.option(
     "--metric",
-    type=click.Choice(["last", "median10", "best"]),
+    metavar="[last|median10|best|NAME]",
     default="last",
     show_default=True,
-    help="The last epoch; the median of the last ten; the best one, which is a choice made on the test set.",
+    help="The last epoch; the median of the last ten; the best one, which is a choice made on the test set; or the "
+    "last epoch's NAME, like ema_top1.",
 )
+@mini_option
 @data_option
 @results_option
-def report(sweep: Path | None, table: int | None, form: str, metric: str, data: Path, results: Path) -> int:
+def report(sweep: Path | None, table: int | None, form: str, metric: str, mini: bool, data: Path, results: Path) -> int:
     """Print the table of a SWEEP, with what the paper claims beside it."""
     from analysis.render import csv, markdown
     from analysis.table import build
@@ -122,20 +137,23 @@ def report(sweep: Path | None, table: int | None, form: str, metric: str, data: 
         raise click.UsageError("name a sweep file, or a table of the paper with --table N, and not both")
     path = sweep or _table_path(table)
     store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
-    grid = build(_sweep(path, data, results), store, metric)
+    grid = build(_sweep(path, data, results, mini=mini), store, metric)
     if form == "csv":
         click.echo(csv(grid), nl=False)
     else:
-        click.echo(markdown(grid, command=_command_for(path, data, results)), nl=False)
+        click.echo(markdown(grid, command=_command_for(path, data, results, mini=mini)), nl=False)
     return DONE
 
 
 @cli.command(name="list")
-def list_() -> int:
+@click.option(
+    "--methods", "only_methods", is_flag=True, help="More of each method: its paper, needs, draws and options."
+)
+def list_(only_methods: bool) -> int:
     """Show methods with their options, data sets, models and recipes."""
-    from mixbench.listing import listing
+    from mixbench import listing
 
-    for line in listing():
+    for line in listing.methods() if only_methods else listing.listing():
         click.echo(line)
     return DONE
 
@@ -243,10 +261,10 @@ def _complain(sentence: str) -> None:
     click.echo(f"mixbench: {' '.join(sentence.splitlines())}", err=True)
 
 
-def _sweep(path: Path, data: Path, results: Path) -> Sweep:
+def _sweep(path: Path, data: Path, results: Path, *, mini: bool) -> Sweep:
     from mixbench.resolve import load_sweep
 
-    return load_sweep(path, data=data, results=results)
+    return load_sweep(path, data=data, results=results, mini=mini)
 
 
 def _table_path(table: int | None) -> Path:
@@ -257,11 +275,11 @@ def _table_path(table: int | None) -> Path:
     return path
 
 
-def _command_for(path: Path, data: Path, results: Path) -> str:
+def _command_for(path: Path, data: Path, results: Path, *, mini: bool) -> str:
     """The command that fills a table's gaps."""
     places = (("--data", data, "data"), ("--results", results, "results"))
     named = ((name, str(value)) for name, value, usual in places if str(value) != usual)
-    return shlex.join(["mixbench", "run", str(path), *(word for pair in named for word in pair)])
+    return shlex.join(["mixbench", "run", str(path), *["--mini"] * mini, *(word for pair in named for word in pair)])
 
 
 def _check_installation() -> None:

@@ -15,7 +15,7 @@ from mixbench.spec import Run
 
 BAD = ("failed", "lost", "blocked")
 
-SHOWN: Mapping[str, str] = MappingProxyType({"top1": ".1f", "excess": ".2f", "tau": ".2f"})
+SHOWN: Mapping[str, str] = MappingProxyType({"top1": ".1f", "excess": ".2f", "tau": ".2f", "stored": ",.0f"})
 """The metrics that tell how a run goes, where it has them, and their formats."""
 
 WIDE = 130

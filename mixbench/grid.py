@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from string import Formatter
 from typing import Any
 
@@ -28,7 +28,7 @@ class Cell:
     def __post_init__(self) -> None:
         """Refuse runs that differ in more than their seeds: their average would be of unlike things."""
         object.__setattr__(self, "runs", tuple(dict.fromkeys(self.runs)))
-        unlike = {_without_seeds(run) for run in self.runs}
+        unlike = {of_any_seed(run) for run in self.runs}
         if len(unlike) > 1:
             raise ValueError(f"row {self.row}, column {self.column}: its runs differ in more than their seed")
 
@@ -89,6 +89,8 @@ class Sweep:
         table: how the report looks.
         resources: of each run.
         places: where own image folders and checkpoints lie, by the fingerprint of their content.
+        hours: what each run would take on one GPU if its method were Simple, where recipes say so.
+        mini: whether all of it is a trial on a small machine.
     """
 
     name: str
@@ -97,6 +99,8 @@ class Sweep:
     table: Table
     resources: Mapping[Run, Resources]
     places: Mapping[str, str]
+    hours: Mapping[Run, float] = field(default_factory=dict)
+    mini: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a column whose runs followed unlike recipes: they would not be comparable."""
@@ -164,15 +168,16 @@ class Sweep:
         return [[run for run in depth if depth[run] == stage] for stage in range(max(depth.values(), default=-1) + 1)]
 
 
-def _without_seeds(run: Run) -> Run:
-    links: dict[str, Any] = {link: _without_seeds(need) for link in LINKS if (need := getattr(run, link))}
+def of_any_seed(run: Run) -> Run:
+    """The experiment without its seeds, links included: what runs have in common that differ in nothing else."""
+    links: dict[str, Any] = {link: of_any_seed(need) for link in LINKS if (need := getattr(run, link))}
     return replace(run, seed=0, **links)
 
 
 def _protocol(run: Run, unlike: Sequence[str]) -> tuple[tuple[str, Any], ...]:
     """All of a run but what a row may choose: method, options, seed and links, and what the table allows."""
     free = {"method", "options", "seed", *LINKS, *unlike}
-    return tuple((field.name, getattr(run, field.name)) for field in fields(run) if field.name not in free)
+    return tuple((one.name, getattr(run, one.name)) for one in fields(run) if one.name not in free)
 
 
 def _differing(one: tuple[tuple[str, Any], ...], other: tuple[tuple[str, Any], ...]) -> list[str]:

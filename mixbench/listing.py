@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,30 @@ from mixbench import catalog
 from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.nets import MODELS
 from mixbench.recipes import Recipes
+
+
+def methods() -> Iterator[str]:
+    """Each method in a few lines: where it was published, what it needs, draws and costs, its options and whose."""
+    for name in catalog.names():
+        try:
+            declared = catalog.declaration(name)
+        except ValueError as error:
+            yield f"{name}: cannot be used: {error}"
+            continue
+        source = f" ({declared.source})" if declared.source else ""
+        yield f"{name}: {declared.label}{source}"
+        needs = [*(_GIVEN.get(what, what) for what in declared.given), *filter(None, [declared.asks])]
+        yield f"  needs     {', '.join(needs) or 'the images and labels of a batch, no more'}"
+        yield f"  draws     {declared.draws or 'nothing'}"
+        cost = f"{declared.passes:g} passes of the network" if declared.passes != 1 else "one pass of the network"
+        yield f"  a step    {cost}, forth and back"
+        options = [_option(declared, option) for option in declared.options] or ["none"]
+        yield from textwrap.wrap(", ".join(options), 108, initial_indent="  options   ", subsequent_indent=" " * 12)
+        yield from [f"  defaults  {declared.defaults}"] * bool(declared.defaults)
+
+
+_GIVEN = {"teacher": "a teacher", "policy": "a mixing module, searched", "image_size": "the side of the images"}
+"""What a mixer may be given, in words."""
 
 
 def listing() -> Iterator[str]:

@@ -145,9 +145,23 @@ def _device(execution: Execution) -> dict[str, Any]:
     return {"device": torch.device(execution.device), "channels_last": execution.channels_last}
 
 
-def mixer_of(run: Run, streams: Streams, execution: Execution, weights: Weights) -> Mixer:
-    """The run's mixer, with all that it asks for: what other runs learned, and the side of the images."""
-    given = {name: _given(name, run, execution, weights) for name in catalog.declaration(run.method).given}
+def mixer_of(
+    run: Run, streams: Streams, execution: Execution, weights: Weights, *, net: nn.Module | None = None
+) -> Mixer:
+    """The run's mixer, with all that it asks for: what other runs learned, the side of the images, and ``net``.
+
+    Args:
+        run: whose mixer.
+        streams: what it draws from.
+        execution: where it is.
+        weights: fetches what other runs learned.
+        net: the network in training, for a mixer that begins with a copy of it; None in a search, which has none.
+
+    Raises:
+        ValueError: it asks for what is not there.
+    """
+    asked = catalog.declaration(run.method).given
+    given = {name: net if name == "net" and net else _given(name, run, execution, weights) for name in asked}
     mixer = methods.build(run.method, dict(run.options), given).to(execution.device)
     mixer.generator = streams.mix
     if run.precision == "bfloat16":
@@ -175,12 +189,14 @@ def _memory(asked: tuple[Hashable, ...], ids_below: int, *, host: bool) -> ViewC
 def _given(name: str, run: Run, execution: Execution, weights: Weights) -> Any:
     if name == "image_size":
         return facts(run, execution).image_size
+    if name == "net":
+        raise ValueError(f"{run.folder}: '{run.method}' learns beside a network in training, and a search has none")
     need: Run | None = getattr(run, name)
-    if name == "policy":
-        return None if need is None else from_bytes(weights(need), execution.device)
+    if need is None and (name, run.task) == ("policy", "search"):
+        return None
     if need is None:
         raise ValueError(f"{run.folder} needs a {name}")
-    return _frozen(need, execution, weights)
+    return _frozen(need, execution, weights) if name == "teacher" else from_bytes(weights(need), execution.device)
 
 
 def _frozen(run: Run, execution: Execution, weights: Weights) -> nn.Module:

@@ -10,10 +10,28 @@ from types import MappingProxyType
 from typing import Any
 
 from mixbench import catalog, yamlfile
+from mixbench.nets import MODELS
 from mixbench.spec import FIELDS, cast_to, convert
 
 RESOURCES: Mapping[str, Any] = MappingProxyType({"evaluate_every": int, "checkpoint_seconds": float})
 """What a recipe may say of how a setting is computed; no part of any identity."""
+
+
+@dataclass(frozen=True)
+class Mini:
+    """What a recipe changes for a trial on a small machine: ``mini:``. It is laid over all else that a run is told.
+
+    Attributes:
+        values: of the fields of a `Run`, checked.
+        options: of single methods, by the method's name.
+        model: a small network; "" keeps the setting's.
+        seeds: how many of the sweep's are used; None: all.
+    """
+
+    values: Mapping[str, Any]
+    options: Mapping[str, Mapping[str, Any]]
+    model: str
+    seeds: int | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,8 @@ class Recipe:
         options: of single methods under this protocol, by the method's name.
         label: how a column under this recipe is called; "" leaves it to the data set and the model.
         resources: what it says of how the setting is computed, see `mixbench.grid.Resources`.
+        hours: what a run of Simple takes under it on one GPU; None where it does not say.
+        mini: what it changes for a trial; None where it says nothing of one.
     """
 
     name: str
@@ -33,6 +53,8 @@ class Recipe:
     options: Mapping[str, Mapping[str, Any]]
     label: str
     resources: Mapping[str, Any]
+    hours: float | None
+    mini: Mini | None
 
 
 class Recipes:
@@ -80,12 +102,33 @@ class Recipes:
 
 def _parse(name: str, written: Any) -> Recipe:
     values = mapping(written)
-    options = {method: mapping(value) for method, value in mapping(values.pop("options", {})).items()}
-    for method, chosen in options.items():
-        catalog.settled(method, chosen)  # refuses a method or an option that does not exist
+    options = _options(values)
+    mini = None
+    if "mini" in values:
+        with blaming("mini"):
+            mini = _mini(mapping(values.pop("mini")))
     label = cast_to(str, "label", values.pop("label", ""))
     resources = {key: _resource(key, values.pop(key)) for key in RESOURCES if key in values}
-    return Recipe(name, changes(values, extra=("label", "options", *RESOURCES)), options, label, resources)
+    hours = _positive("hours", values.pop("hours")) if "hours" in values else None
+    told = changes(values, extra=("label", "options", "hours", "mini", *RESOURCES))
+    return Recipe(name, told, options, label, resources, hours, mini)
+
+
+def _options(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is taken from the values: options of single methods, which exist."""
+    options = {method: mapping(value) for method, value in mapping(values.pop("options", {})).items()}
+    for method, chosen in options.items():
+        catalog.settled(method, chosen)
+    return options
+
+
+def _mini(values: dict[str, Any]) -> Mini:
+    options, model, seeds = _options(values), cast_to(str, "model", values.pop("model", "")), values.pop("seeds", None)
+    if model and model not in MODELS:
+        raise ValueError(f"there is no model '{model}'; there are: {', '.join(MODELS)}")
+    if seeds is not None and cast_to(int, "seeds", seeds) < 1:
+        raise ValueError(f"seeds must be 1 or more, not {seeds}")
+    return Mini(changes(values, extra=("model", "seeds", "options")), options, model, seeds)
 
 
 def _resource(key: str, value: Any) -> Any:
@@ -93,6 +136,13 @@ def _resource(key: str, value: Any) -> Any:
     if value < 0 or (key == "evaluate_every" and value < 1):
         raise ValueError(f"{key} must be {1 if key == 'evaluate_every' else 0} or more, not {value}")
     return value
+
+
+def _positive(key: str, value: Any) -> float:
+    number: float = cast_to(float, key, value)
+    if number <= 0:
+        raise ValueError(f"{key} must be above 0, not {number}")
+    return number
 
 
 def changes(written: Any, *, extra: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -2,50 +2,54 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mixbench import catalog, sweepfile
+from mixbench import catalog, feasible, sweepfile
 from mixbench.catalog import Declaration
-from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts, identify
+from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts
 from mixbench.grid import Cell, Resources, Sweep
-from mixbench.nets import SMALLEST
+from mixbench.layers import Layers
+from mixbench.places import Places
 from mixbench.recipes import blaming
-from mixbench.spec import LINKS, Run, as_options
+from mixbench.spec import LINKS, Run
 from mixbench.sweepfile import LINK_KEYS, Column, Link, Row, SweepFile
 
 
-def load_sweep(path: Path, *, data: Path, results: Path) -> Sweep:
+def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> Sweep:
     """The sweep that a file describes.
 
     Args:
         path: the YAML file.
         data: where the data sets are; only own image folders and checkpoints are looked at.
         results: keeps what is known of own image folders, so that a second look is quick.
+        mini: as a trial on a small machine, see `mixbench.recipes.Mini`: other runs, that no table but its own shows.
 
     Raises:
         ValueError: one sentence that names the file, the key and what would be right.
     """
     said = sweepfile.read(path)
-    resolver = _Resolver(said, data, results / CACHE)
+    resolver = _Resolver(said, Places(data, results / CACHE), is_mini=mini)
     cells = [
-        Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in said.seeds))
+        Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in seeds))
         for row in said.rows
         for column in said.columns
+        if (row.name, column.name) not in said.skipped
+        for seeds in [resolver.seeds(column)]
     ]
     said.recipes.check_settings_used()
     labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
+    table = replace(said.table, paper=None) if mini else said.table
     with blaming(str(path)):
-        return Sweep(path.stem, tuple(cells), labels, said.table, resolver.resources, resolver.places)
+        return Sweep(path.stem, tuple(cells), labels, table, resolver.resources, resolver.places, resolver.hours, mini)
 
 
-LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}"}
+LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}", "bank": "{method: supermix, recipe: bank}"}
 """How each link mostly is written."""
 
-GIVEN = (*LINKS, "image_size")
+GIVEN = (*LINKS, "image_size", "net")
 """What a mixer may be given, by the name of its parameter."""
 
 _UNASKED: Mapping[str, tuple[str, ...]] = {"search": ("policy",), "import": LINKS}
@@ -85,25 +89,32 @@ def _request(said: SweepFile, row: Row, column: Column, seed: int) -> _Request:
     )
 
 
-LEARNED_BY: Mapping[str, tuple[str, ...]] = {"teacher": ("classify", "import"), "policy": ("search",)}
+LEARNED_BY: Mapping[str, tuple[str, ...]] = {
+    "teacher": ("classify", "import"),
+    "policy": ("search",),
+    "bank": ("bank",),
+}
 """The tasks of the run that a link means: no other gives what the link is for."""
 
 
 class _Resolver:
     """Turns requests into runs; remembers what it resolved, so that a teacher asked for twice is one object."""
 
-    def __init__(self, said: SweepFile, data: Path, cache: Path) -> None:
+    def __init__(self, said: SweepFile, places: Places, *, is_mini: bool) -> None:
+        self._said = said
         self._path = said.path
         self._recipes = said.recipes
-        self._set = said.set
-        self._data = data
-        self._cache = cache
+        self._places = places
+        self._is_mini = is_mini
         self._runs: dict[str, Run] = {}
-        self._facts: dict[tuple[str, int | None], tuple[str, str, Facts]] = {}
         self._known: dict[Run, Facts] = {}
         self.resources: dict[Run, Resources] = {}
-        self._checksums: dict[str, str] = {}
-        self.places: dict[str, str] = {}
+        self.hours: dict[Run, float] = {}
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Where own image folders and checkpoints lie, by their content."""
+        return self._places.found
 
     def run(self, request: _Request, chain: tuple[str, ...] = ()) -> Run:
         """The run that a request means, with all that it needs."""
@@ -113,6 +124,20 @@ class _Resolver:
             self._runs[request.key] = self._resolve(request, (*chain, request.key))
         return self._runs[request.key]
 
+    def seeds(self, column: Column) -> Sequence[int]:
+        """Those of a column's cells.
+
+        Raises:
+            ValueError: this is a trial, and its recipes say nothing of one.
+        """
+        layers = self._layers(column.setting, *column.overlay)
+        if self._is_mini and not layers.minis:
+            raise ValueError(f"{self._path}: --mini: the recipe for {column.setting} says nothing of it; add 'mini:'")
+        return layers.seeds(self._said.seeds)
+
+    def _layers(self, *names: str) -> Layers:
+        return Layers([self._recipes.find(name) for name in names], self._is_mini)
+
     def label(self, column: Column) -> str:
         """How tables print a column: its recipe's label, else data set and model."""
         laid = [self._recipes.find(name) for name in column.overlay]
@@ -120,24 +145,22 @@ class _Resolver:
         own = self._recipes.find(column.setting).label
         dataset, _, model = column.setting.rpartition("/")
         plain = DATASETS[dataset].label if dataset in DATASETS else Path(dataset.removeprefix(OWN_FOLDER)).name
+        if self._is_mini:
+            return f"mini: {plain}, for {model}"
         return named or " + ".join((own or f"{plain}, {model}", *column.overlay))
 
     def _resolve(self, request: _Request, chain: tuple[str, ...]) -> Run:
         own = () if request.recipe is None else (request.recipe,)
-        layers = [self._recipes.find(name) for name in (request.setting, *request.overlay, *own)]
+        layers = self._layers(request.setting, *request.overlay, *own)
         with blaming(f"{self._path}: {' -> '.join(request.via)}"):
-            values: dict[str, Any] = {}
-            for layer in layers:
-                values |= layer.values
-            values |= {**self._sweep_set(request), **request.set}
+            values = layers.values({**self._sweep_set(request), **request.set})
             if values.get("task") == "import":
                 values |= self._imported(values)
             if "epochs" not in values:
                 raise ValueError(f"the recipe for {request.setting} does not say how many epochs; add 'epochs:' to it")
             declared = catalog.declaration(request.method)
-            written = {name: value for layer in layers for name, value in layer.options.get(request.method, {}).items()}
-            options = as_options(catalog.settled(request.method, written | dict(request.options)))
-            dataset, content, facts = self._identified(request.setting, values.get("image_size"))
+            options = layers.options(request.method, request.options)
+            dataset, content, facts = self._places.dataset(request.setting.rpartition("/")[0], values.get("image_size"))
         self._check_task(request, values.get("task", Run.task))
         links: dict[str, Any] = {
             name: self._follow(name, request, chain) for name in self._asked(declared, request, values)
@@ -148,13 +171,14 @@ class _Resolver:
                 options=options,
                 dataset=dataset,
                 content=content,
-                model=request.setting.rpartition("/")[2],
+                model=layers.model(request.setting),
                 seed=request.seed,
+                mini=self._is_mini,
                 **values,
                 **links,
             )
-            _check_against(facts, run)
-            run = _canonical(facts, run)
+            feasible.check(facts, run)
+            run = feasible.canonical(facts, run)
             for name, need in links.items():
                 if self._known[need].channels != facts.channels:
                     raise ValueError(
@@ -162,13 +186,16 @@ class _Resolver:
                         f"but the images of {facts.label} have {facts.channels}; name another"
                     )
         self._known[run] = facts
-        self.resources[run] = Resources(**{key: value for one in layers for key, value in one.resources.items()})
+        self.resources[run] = layers.resources()
+        hours = layers.hours(run.epochs)
+        if hours is not None:
+            self.hours[run] = hours
         return run
 
     def _sweep_set(self, request: _Request) -> Mapping[str, Any]:
         """What the sweep sets; but not the task of what is only asked for: the teacher of a search is no search."""
         is_link = len(request.via) > 1
-        return {key: value for key, value in self._set.items() if not (is_link and key in ("task", "checkpoint"))}
+        return {key: value for key, value in self._said.set.items() if not (is_link and key in ("task", "checkpoint"))}
 
     def _check_task(self, request: _Request, task: str) -> None:
         """Refuse a link to what does not give what it is for, before its own links lead on and on."""
@@ -184,24 +211,10 @@ class _Resolver:
     def _imported(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What an import's recipe leaves to be found: what its file holds; and epochs, which it has no use for."""
         written = values.get("checkpoint", "")
-        found = self._checksum(written) if written else ""
+        found = self._places.checksum(written) if written else ""
         if found and not values.get("mean"):
             raise ValueError("task: import needs the mean and std that the network was trained with; write both")
         return {"epochs": 1, "checkpoint": found}
-
-    def _checksum(self, checkpoint: str) -> str:
-        """SHA-256 of a checkpoint's bytes; its place is kept."""
-        if checkpoint not in self._checksums:
-            path = self._data / checkpoint
-            if not path.is_file():
-                raise ValueError(
-                    f"checkpoint: there is no file {path}; put it there, or write another path, absolute or below the "
-                    "data folder"
-                )
-            with path.open("rb") as file:
-                self._checksums[checkpoint] = hashlib.file_digest(file, "sha256").hexdigest()
-            self.places[self._checksums[checkpoint]] = checkpoint
-        return self._checksums[checkpoint]
 
     def _asked(self, declared: Declaration, request: _Request, values: Mapping[str, Any]) -> list[str]:
         """The links that a run follows: what its mixer is given, but for what its task makes or has no use for."""
@@ -233,55 +246,3 @@ class _Resolver:
             via=(*request.via, f"{name} {method}"),
         )
         return self.run(asked, chain)
-
-    def _identified(self, setting: str, image_size: int | None) -> tuple[str, str, Facts]:
-        """Name of the data set in a run, its content where it is an own folder, and its facts."""
-        dataset = setting.rpartition("/")[0]
-        if dataset in DATASETS:
-            if image_size is not None:
-                raise ValueError(f"image_size is for own image folders; the pictures of {dataset} have their own size")
-            return dataset, "", DATASETS[dataset]
-        if (dataset, image_size) not in self._facts:
-            found = identify(dataset, root=self._data, image_size=image_size, cache=self._cache)
-            path = dataset.removeprefix(OWN_FOLDER)
-            self.places[found.content.fingerprint] = path
-            named = OWN_FOLDER + Path(path).name
-            self._facts[dataset, image_size] = named, found.content.fingerprint, found.facts
-        return self._facts[dataset, image_size]
-
-
-def _canonical(facts: Facts, run: Run) -> Run:
-    """The run without what only says again what the data set is: equal experiments must be equal runs."""
-    everything = {"train_images": facts.train_images, "test_images": facts.test_images}
-    said: dict[str, Any] = {name: None for name, count in everything.items() if getattr(run, name) == count}
-    if (run.mean, run.std) == (facts.mean, facts.std):
-        said |= {"mean": (), "std": ()}
-    return replace(run, **said)
-
-
-def _check_against(facts: Facts, run: Run) -> None:
-    """Refuse what this data set cannot give.
-
-    Raises:
-        ValueError: names the key, its value and what the data set has.
-    """
-    for key, have in (("train_images", facts.train_images), ("test_images", facts.test_images)):
-        asked = getattr(run, key)
-        if asked is not None and asked > have:
-            raise ValueError(f"{key} is {asked}, but {facts.label} has {have}; ask for at most so many")
-    if facts.image_size < SMALLEST[run.model]:
-        sizes = f"{run.model} needs {SMALLEST[run.model]} pixels or more"
-        raise ValueError(f"the pictures of {facts.label} have {facts.image_size} pixels a side, but {sizes}")
-    if run.mean and len(run.mean) not in (1, facts.channels):
-        raise ValueError(f"mean has {len(run.mean)} numbers, but {facts.label} has {facts.channels} channels")
-    if run.task == "import":
-        return
-    images = run.train_images or facts.train_images
-    if run.batch_size > images:
-        raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
-    if run.dataset == "imagenet" and run.augment != "resized_crop":
-        raise ValueError(
-            f"augment is {run.augment}, but the pictures of {facts.label} differ in size; write augment: resized_crop"
-        )
-    if run.augment == "crop" and run.pad >= facts.image_size:
-        raise ValueError(f"pad is {run.pad}; it must be less than the image's {facts.image_size} pixels")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mixbench.execution import Execution
     from mixbench.grid import Sweep
     from mixbench.launch import Plan
+    from mixbench.store import Store
 
 DONE, FAILED, BAD_INPUT, DISK, INTERRUPTED = 0, 1, 2, 74, 130
 """How a command ends: its exit code."""
@@ -50,10 +51,19 @@ def watcher(*, quiet: bool, total: int = 0) -> Quiet:
     return Live(total) if sys.stdout.isatty() else Lines(total)
 
 
-def list_todo(planned: Plan) -> int:
-    """Name what there is to do, in its order."""
-    for run in planned.todo:
-        click.echo(f"  {run.folder}")
+def list_todo(planned: Plan, store: Store) -> int:
+    """Name what there is to do, stage by stage, and say how long it would take."""
+    from mixbench.estimate import estimate
+
+    todo = set(planned.todo)
+    for number, stage in enumerate(planned.stages, 1):
+        runs = [run for run in stage if run in todo]
+        if runs:
+            click.echo(f"stage {number} of {len(planned.stages)}")
+        for run in runs:
+            click.echo(f"  {run.folder}")
+    for sentence in estimate(planned.todo, planned.sweep, store).sentences():
+        click.echo(sentence)
     return DONE
 
 

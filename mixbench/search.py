@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import torch
@@ -14,6 +14,7 @@ from methods.diagnosis import Diagnosable, diagnosis, watched
 from mixbench import materials
 from mixbench.criteria import excess
 from mixbench.execution import Execution
+from mixbench.learning import Group
 from mixbench.materials import Weights
 from mixbench.spec import Run
 from mixbench.streams import Streams
@@ -55,6 +56,8 @@ class Search:
         with streams.initialising():
             self.mixer: Mixer = materials.mixer_of(run, streams, execution, weights)
         self.trainable, self._teacher = pupil_and_teacher(self.mixer, run, materials.facts(run, execution).classes)
+        self.groups: Sequence[Group] = [(run, list(self.trainable.parameters()))]
+        self.beside: Mapping[str, nn.Module] = {}
         self._train = materials.train_set(run, streams, execution)
         materials.check_batches(self.mixer, len(self._train), run.batch_size)
         materials.give_memory(self.mixer, run, self._train, execution, weights)
@@ -75,6 +78,9 @@ class Search:
         """The mean excess of the batch, see `mixbench.criteria.excess`."""
         mixed = self.mixer(prepared, self._teacher)
         return mixed.loss(mixed.logits(cast("nn.Module", self._teacher)), excess)
+
+    def stepped(self, done: int, steps: int) -> None:
+        """Nothing follows what is learned."""
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
@@ -105,13 +111,17 @@ class Search:
         """The policy, as a run with a ``policy`` link is given it."""
         return materials.as_bytes(cast("Policy", self.trainable).saved())
 
+    def files(self) -> Mapping[str, bytes]:
+        """None."""
+        return {}
+
     def notes(self, curve: Curve) -> Mapping[str, Any]:
         """Whom the policy learned from, what it is made for, what it began with; the warning if it has collapsed."""
         notes = dict[str, Any](self.mixer.notes()) | ({"teacher": self._run.teacher.id} if self._run.teacher else {})
         if isinstance(self.trainable, Diagnosable):
             notes |= {"k": self.trainable.form.k, "resolution": self.trainable.form.size}
         notes["excess_at_start"] = curve[0]["excess"]
-        found = collapse(curve, self._run)
+        found = "" if self._run.mini else collapse(curve, self._run)  # a trial's few steps are not meant to teach
         return notes | ({"warning": found} if found else {})
 
 

@@ -13,12 +13,15 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-LINKS = ("teacher", "policy")
+LINKS = ("teacher", "policy", "bank")
 """Fields of a `Run` that are runs themselves: what must have finished before it can start."""
+
+EMA = "ema"
+"""What the moving average of a network is called: a run's ``ema`` adds ``ema_top1`` and so on to its metrics."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "task": ("classify", "search", "import"),
+        "task": ("classify", "search", "import", "bank"),
         "augment": ("crop", "resized_crop"),
         "pad_mode": ("zeros", "reflect"),
         "schedule": ("step", "cosine", "constant"),
@@ -29,16 +32,39 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 AT_LEAST: Mapping[str, float] = MappingProxyType(
     {"epochs": 1, "batch_size": 1, "image_size": 1, "train_images": 1, "test_images": 1, "milestones": 1}
-    | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0}
+    | {"bank_images": 1}
+    | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0, "ema": 0}
 )
 
 ABOVE: Mapping[str, float] = MappingProxyType({"lr": 0, "lr_drop": 0, "std": 0})
+
+BELOW: Mapping[str, float] = MappingProxyType({"ema": 1})
 
 READ_BY_AN_IMPORT = frozenset(
     {"task", "method", "dataset", "content", "image_size", "test_images", "model", "mean", "std"}
     | {"precision", "checkpoint"}
 )
 """Fields of a network that somebody else trained: none that says how to train."""
+
+
+READ_BY_A_BANK = frozenset(
+    {
+        "task",
+        "method",
+        "options",
+        "dataset",
+        "content",
+        "image_size",
+        "train_images",
+        "model",
+        "seed",
+        "augment",
+        "pad",
+        "pad_mode",
+    }
+    | {"flip", "epochs", "batch_size", "bank_images", "teacher"}
+)
+"""Fields of a stored set of mixed images, with which no network is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +76,7 @@ class Run:
     """
 
     task: str = "classify"
+    mini: bool = False  # a trial of a large experiment on a small machine, see `mixbench.recipes.Mini`
     method: str
     options: tuple[tuple[str, Any], ...] = ()  # the mixer's, sorted; those that equal their default are left out
     dataset: str
@@ -79,10 +106,13 @@ class Run:
     lr_end: float = 0.0  # where a cosine ends
     warmup: int = 0  # epochs of linear warm-up
     criterion: str = "ce"  # cross-entropy; or bce, binary cross-entropy on the softmax
+    ema: float = 0.0  # after each step an average keeps this share of its weights; 0: there is none, scored beside it
     precision: str = "float32"
     checkpoint: str = ""  # import: SHA-256 of the file, all 64 digits, to be set beside what its publisher may say
     teacher: Run | None = None
     policy: Run | None = None  # the search whose mixing module is used
+    bank: Run | None = None  # the run that made the mixed images
+    bank_images: int = 50_000  # bank: how many are made
 
     def __post_init__(self) -> None:
         """Refuse a value that no experiment can have.
@@ -93,10 +123,9 @@ class Run:
         for name in _TYPES:
             if name not in LINKS:
                 object.__setattr__(self, name, convert(name, getattr(self, name)))
-        if self.task == "import":
-            self._forget_how_to_train()
-        elif self.checkpoint:
+        if self.checkpoint and self.task != "import":
             raise ValueError(f"checkpoint belongs to task: import, but task is {self.task}; change one of the two")
+        self._forget_what_the_task_does_not_read()
         self._check_milestones()
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: true needs a momentum, but momentum is 0.0; change one of the two")
@@ -117,18 +146,25 @@ class Run:
                 f"it; write milestones below {self.epochs}, or none: milestones: []"
             )
 
-    def _forget_how_to_train(self) -> None:
-        """An import is one run, whoever asks for it and under whichever recipe.
+    def _forget_what_the_task_does_not_read(self) -> None:
+        """Put fields back to their default that say how to train, where nothing is trained.
 
         Raises:
             ValueError: it says not what to import, or with what to mix.
         """
+        if self.task == "bank":
+            self._forget_all_but(READ_BY_A_BANK)
+        if self.task != "import":
+            return
         if not self.checkpoint:
             raise ValueError("task: import needs a checkpoint; write 'checkpoint:' and the path of its file")
         if self.method != "simple":
             raise ValueError(f"task: import mixes nothing, but its method is '{self.method}'; write method: simple")
-        unread = {field.name: field.default for field in fields(self) if field.name not in READ_BY_AN_IMPORT}
-        self._put(unread | {"epochs": 1})
+        self._forget_all_but(READ_BY_AN_IMPORT)
+        self._put({"epochs": 1})
+
+    def _forget_all_but(self, read: frozenset[str]) -> None:
+        self._put({field.name: field.default for field in fields(self) if field.name not in read | {"epochs"}})
 
     def _forget_what_nothing_reads(self) -> None:
         """Put fields back to their default where others leave them without effect: equal experiments are equal runs."""
@@ -137,7 +173,9 @@ class Run:
         unread |= {} if self.schedule == "cosine" else {"lr_end": Run.lr_end}
         unread |= {} if self.augment == "crop" else {"pad": Run.pad, "pad_mode": Run.pad_mode}
         unread |= {} if self.pad else {"pad_mode": Run.pad_mode}
-        unread |= {"criterion": Run.criterion} if self.task == "search" else {}  # it minimises its own
+        # A search minimises its own, and trains no network.
+        unread |= {"criterion": Run.criterion, "ema": Run.ema} if self.task == "search" else {}
+        unread |= {} if self.task == "bank" else {"bank_images": Run.bank_images}
         self._put(unread)
 
     def _put(self, values: Mapping[str, Any]) -> None:
@@ -153,9 +191,10 @@ class Run:
     @property
     def folder(self) -> str:
         """Name of its folder below ``results/runs``: readable, and unique by the id at its end."""
+        mini = ("mini",) if self.mini else ()
         task = () if self.task == "classify" else (self.task,)
         dataset = self.dataset.removeprefix("image_folder:").strip("/").replace("/", "_")
-        return "-".join((self.method, *task, dataset, self.model, f"s{self.seed}", self.id))
+        return "-".join((*mini, self.method, *task, dataset, self.model, f"s{self.seed}", self.id))
 
     @property
     def setting(self) -> str:
@@ -209,6 +248,8 @@ def convert(name: str, value: Any) -> Any:
             raise ValueError(f"{name} must be {AT_LEAST[name]} or more, not {number}")
         if name in ABOVE and number <= ABOVE[name]:
             raise ValueError(f"{name} must be above {ABOVE[name]}, not {number}")
+        if name in BELOW and number >= BELOW[name]:
+            raise ValueError(f"{name} must be below {BELOW[name]}, not {number}")
     return value
 
 
@@ -270,6 +311,6 @@ _TYPES: Mapping[str, Any] = get_type_hints(Run)
 FIELDS = tuple(
     field.name
     for field in fields(Run)
-    if field.name not in {"method", "options", "dataset", "content", "model", "seed", *LINKS}
+    if field.name not in {"mini", "method", "options", "dataset", "content", "model", "seed", *LINKS}
 )
 """What a recipe, or ``set:``, may say of a run; the rest is what the run is about."""

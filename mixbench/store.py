@@ -14,6 +14,9 @@ from mixbench.execution import Execution
 from mixbench.pulse import Pulse
 from mixbench.spec import Run
 
+MIXER = "mixer.pt"
+"""The file that holds the state of a mixer that learned."""
+
 
 class StaleResultError(ValueError):
     """A result was made with other defaults than the code has now: it is not what its run asks for."""
@@ -113,6 +116,18 @@ class Store:
                 return data
             raise MissingNeedError(f"{files.set_aside(path)} is damaged; run again, and {run.folder} is trained again")
         raise MissingNeedError(f"needs {run.folder}, which has not finished; look at {self.folder(run)}")
+
+    def read_mixer(self, run: Run) -> bytes:
+        """The bytes of what a mixer learned in a done run, whole.
+
+        Raises:
+            mixbench.attempts.MissingNeedError: they are not here, or damaged.
+        """
+        for path, checksum in self._kept(run, MIXER):
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() == checksum:
+                return data
+        raise MissingNeedError(f"what the mixer of {run.folder} learned is not here; delete that folder and run again")
 
     def content(self, run: Run) -> str | None:
         """Fingerprint of the data that a run was begun on; None where it was not begun."""

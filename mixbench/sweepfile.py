@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mixbench import catalog, yamlfile
+from mixbench import catalog, tablefile, yamlfile
 from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.grid import Table
 from mixbench.nets import MODELS
 from mixbench.recipes import Recipes, blaming, changes, mapping
-from mixbench.spec import FIELDS, LINKS, cast_to, convert
+from mixbench.spec import LINKS, cast_to, convert
 
-SWEEP_KEYS = ("settings", "methods", "seeds", "set", *LINKS, "table", "recipes")
+SWEEP_KEYS = ("settings", "methods", "seeds", "skip", "set", *LINKS, "table", "recipes")
 ROW_KEYS = ("label", "method", "recipe", "set", *LINKS)
 LINK_KEYS = ("setting", "seed", "method", "recipe", "set", *LINKS)
 
@@ -66,6 +66,7 @@ class SweepFile:
     Attributes:
         path: the file.
         columns, rows, seeds: the axes of the grid.
+        skipped: cells that are left out, each the name of a row and of a column.
         set: changes to every run.
         links: whom the runs ask.
         table: how the report looks.
@@ -76,6 +77,7 @@ class SweepFile:
     columns: Sequence[Column]
     rows: Sequence[Row]
     seeds: Sequence[int]
+    skipped: Collection[tuple[str, str]]
     set: Mapping[str, Any]
     links: Mapping[str, Link]
     table: Table
@@ -98,12 +100,15 @@ def read(path: Path) -> SweepFile:
         seeds = _seeds(written)
         _check_once("settings", [column.name for column in columns])
         _check_once("methods", [row.name for row in rows])
+        skipped = tablefile.skipped(
+            written.get("skip", []), [row.name for row in rows], [column.name for column in columns]
+        )
         with blaming("set"):
             changed = changes(written.get("set"))
-        links, table = _links(written), _table(written.get("table"), rows)
+        links, table = _links(written), tablefile.table(written.get("table"), [row.name for row in rows])
         with blaming("recipes"):
             own = mapping(written.get("recipes"))
-    return SweepFile(path, columns, rows, seeds, changed, links, table, Recipes(path, own))
+    return SweepFile(path, columns, rows, seeds, skipped, changed, links, table, Recipes(path, own))
 
 
 def _column(item: Any) -> Column:
@@ -212,28 +217,6 @@ def _seeds(written: Mapping[str, Any]) -> list[int]:
         seeds = [convert("seed", seed) for seed in _listed(written, "seeds")]
     _check_once("seeds", seeds)
     return seeds
-
-
-def _table(written: Any, rows: Sequence[Row]) -> Table:
-    names = [row.name for row in rows]
-    with blaming("table"):
-        said = mapping(written)
-        kinds = {"caption": str, "cell": str, "compare": str, "note": str, "paper": int | None}
-        unlike = _unlike(said.pop("unlike", []))
-        for key in said:
-            if key not in kinds:
-                raise ValueError(f"unknown key '{key}'; known keys: {', '.join(kinds)}, unlike")
-        table = Table(**{key: cast_to(kinds[key], key, value) for key, value in said.items()}, unlike=unlike)
-        table.metrics()
-        if table.compare and table.compare not in names:
-            raise ValueError(f"compare names no row: '{table.compare}'; rows: {', '.join(names)}")
-        return table
-
-
-def _unlike(written: Any) -> tuple[str, ...]:
-    if not isinstance(written, list) or any(name not in FIELDS for name in written):
-        raise ValueError(f"unlike must be a list of a recipe's keys ({', '.join(FIELDS)}), not {written!r}")
-    return tuple(written)
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:

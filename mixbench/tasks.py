@@ -9,12 +9,15 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from methods import Batch, Mixed, Mixer, Network
+from methods import Batch, Mixed, Network
+from methods.saliency import eval_mode
 from mixbench import materials
 from mixbench.criteria import CRITERIA
 from mixbench.execution import Execution
+from mixbench.learning import Group, averaged, groups_of, moves, settled
 from mixbench.materials import Weights
-from mixbench.spec import Run
+from mixbench.spec import EMA, Run
+from mixbench.store import MIXER
 from mixbench.streams import Streams
 
 TEST_BATCH = 500
@@ -40,7 +43,9 @@ class Task(Protocol):
     """What the loop trains.
 
     Attributes:
-        trainable: what the optimiser updates and the checkpoint keeps.
+        trainable: what the training is about; the checkpoint keeps it.
+        groups: all that the optimiser updates.
+        beside: what else moves during training, by name; the checkpoint keeps it too.
         steps: of an epoch.
         content: fingerprint of the data.
         official: whether the data are the official release.
@@ -48,6 +53,8 @@ class Task(Protocol):
     """
 
     trainable: nn.Module
+    groups: Sequence[Group]
+    beside: Mapping[str, nn.Module]
     steps: int
     content: str
     official: bool
@@ -65,12 +72,20 @@ class Task(Protocol):
         """The network's step: a scalar to minimise."""
         ...
 
+    def stepped(self, done: int, steps: int) -> None:
+        """An update is over: ``done`` of all the ``steps`` of the training are."""
+        ...
+
     def evaluate(self) -> Evaluation:
         """Metrics and predictions on the test set."""
         ...
 
     def weights(self) -> bytes:
         """What was learned, for runs that need this one."""
+        ...
+
+    def files(self) -> Mapping[str, bytes]:
+        """What was learned beside that, by the name of its file."""
         ...
 
     def notes(self, curve: Curve) -> Mapping[str, Any]:
@@ -92,8 +107,12 @@ class Classify:
         self.content, self.official = content.fingerprint, content.official
         with streams.initialising():
             self.net = materials.network(run, execution)
-            self.mixer = settled(materials.mixer_of(run, streams, execution, weights), run)
+            self.mixer = settled(materials.mixer_of(run, streams, execution, weights, net=self.net), run, self.net)
         self.trainable = self.net
+        self.groups: Sequence[Group] = [(run, list(self.net.parameters())), *groups_of(self.mixer, run)]
+        self.average = averaged(self.net, run.ema) if run.ema else None
+        moving = {EMA: self.average, "mixer": self.mixer if moves(self.mixer) else None}
+        self.beside: Mapping[str, nn.Module] = {name: module for name, module in moving.items() if module is not None}
         self._train = materials.train_set(run, streams, execution)
         materials.check_batches(self.mixer, len(self._train), run.batch_size)
         materials.give_memory(self.mixer, run, self._train, execution, weights)
@@ -108,44 +127,59 @@ class Classify:
         return self._train.epoch(self._streams, epoch, self._batch_size, skip=skip)
 
     def prepare(self, batch: Batch) -> Mixed:
-        """Mix the batch."""
-        with torch.no_grad():
+        """Mix the batch, with gradients where the mixer learns."""
+        with torch.set_grad_enabled(len(self.groups) > 1):
             return self.mixer(batch, cast("Network", self.net))
 
     def loss(self, prepared: Mixed) -> Tensor:
         """The run's criterion of the network's answers and the mixed labels, or what the method makes of it."""
         return prepared.loss(prepared.logits(self.net), self._criterion)
 
-    @torch.no_grad()
+    def stepped(self, done: int, steps: int) -> None:
+        """The average follows the network, and so does what the mixer keeps of it."""
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+        self.mixer.stepped(cast("Network", self.net), done, steps)
+
     def evaluate(self) -> Evaluation:
-        """Top-1, top-5 and loss on the test images, un-augmented, in the run's precision."""
-        self.net.eval()
-        answers = [(self.net(batch.x).log_softmax(1), batch.y) for batch in self._test.test_batches(TEST_BATCH)]
-        self.net.train()
+        """Top-1, top-5 and loss on the test images, un-augmented, in the run's precision.
+
+        They are the network's, or those of the mixer's headline; of every other network under its name, ``ema_top1``.
+        """
+        beside = {name: self._tested(net) for name, net in self._beside().items()}
+        counted = beside[self.mixer.headline] if self.mixer.headline else self._tested(self.net)
+        named = {
+            f"{name}_{metric}": value
+            for name, evaluation in beside.items()
+            for metric, value in evaluation.metrics.items()
+        }
+        return Evaluation({**counted.metrics, **named}, counted.predictions)
+
+    def _beside(self) -> Mapping[str, nn.Module]:
+        """The networks that are evaluated beside the one in training, by name."""
+        average = {} if self.average is None else {EMA: self.average}
+        return {**self.mixer.scored(cast("Network", self.net)), **average}
+
+    @torch.no_grad()
+    def _tested(self, net: nn.Module) -> Evaluation:
+        with eval_mode(cast("Network", net)):
+            answers = [(net(batch.x).log_softmax(1), batch.y) for batch in self._test.test_batches(TEST_BATCH)]
         log_probabilities = torch.cat([one for one, _ in answers])
         labels = torch.cat([y for _, y in answers]).argmax(1)
         return scored(log_probabilities, labels)
 
     def weights(self) -> bytes:
-        """The network's state."""
-        return materials.as_bytes(self.net.state_dict())
+        """The state of the network that counts: the one in training, or the mixer's headline; never the average."""
+        counts = self._beside()[self.mixer.headline] if self.mixer.headline else self.net
+        return materials.as_bytes(counts.state_dict())
+
+    def files(self) -> Mapping[str, bytes]:
+        """The state of a mixer that learned."""
+        return {MIXER: materials.as_bytes(self.mixer.state_dict())} if self.mixer.learners() else {}
 
     def notes(self, curve: Curve) -> Mapping[str, Any]:  # noqa: ARG002
-        """What the mixer says of its work."""
-        return self.mixer.notes()
-
-
-def settled(mixer: Mixer, run: Run) -> Mixer:
-    """The mixer of a run that trains a network: what a search taught it is only used.
-
-    Raises:
-        ValueError: there is more in it that learns, which nothing would train.
-    """
-    if run.policy is not None:
-        mixer.requires_grad_(requires_grad=False)
-    if any(parameter.requires_grad for parameter in mixer.parameters()):
-        raise ValueError(f"the mixer '{run.method}' has parameters that learn, and no task trains them; freeze them")
-    return mixer
+        """What the mixer says of its work, and which of its networks the accuracies are of."""
+        return {**self.mixer.notes(), **({"scored": self.mixer.headline} if self.mixer.headline else {})}
 
 
 def scored(log_probabilities: Tensor, labels: Tensor) -> Evaluation:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from mixbench.attempts import Attempt
+from mixbench.bank import MakeBank
 from mixbench.execution import Execution
 from mixbench.importing import Import
 from mixbench.makers import maker, merged
 from mixbench.materials import Weights, as_bytes, from_bytes
 from mixbench.search import Search
 from mixbench.spec import Run
+from mixbench.step import Step
 from mixbench.streams import Streams
 from mixbench.tasks import Classify, Evaluation, Task
 
@@ -25,7 +27,7 @@ BESIDE = ("epoch", "train_loss")
 """What an entry of a curve holds beside metrics."""
 
 TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType(
-    {"classify": Classify, "search": Search, "import": Import}
+    {"classify": Classify, "search": Search, "import": Import, "bank": MakeBank}
 )
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -33,7 +35,7 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
 class DivergedError(ArithmeticError):
-    """The loss is no finite number any more."""
+    """The loss, or what a method asked the network for, is no finite number any more."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Trained:
         curve: epoch, training loss and, where it was evaluated, metrics; one entry an epoch.
         notes: what the task says beside that, see `mixbench.tasks.Task.notes`.
         weights: what was learned, for runs that need this one.
+        files: what was learned beside that, by the name of its file.
         content, official: fingerprint of the data, and whether they are the official release.
         made_by: commit, device and execution; several values of each where a run was resumed under others.
     """
@@ -53,6 +56,7 @@ class Trained:
     curve: list[dict[str, float]]
     notes: Mapping[str, Any]
     weights: bytes
+    files: Mapping[str, bytes]
     content: str
     official: bool
     made_by: Mapping[str, Any]
@@ -62,7 +66,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     """Train a run; go on from the newest valid checkpoint of any of its attempts.
 
     Raises:
-        DivergedError: the loss became NaN or infinite; names epoch and step.
+        DivergedError: the loss, or a gradient that images are mixed by, became NaN or infinite; names epoch and step.
         mixbench.attempts.StoppedError, mixbench.attempts.FencedError: as `Attempt.save`.
         mixbench.attempts.OtherDataError: the data at hand are not those that the run was begun on.
     """
@@ -94,7 +98,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     notes = task.notes(state.curve)
     warn(attempt, notes)
     made_by = merged(state.makers)
-    return Trained(evaluation, state.curve, notes, task.weights(), task.content, task.official, made_by)
+    return Trained(evaluation, state.curve, notes, task.weights(), task.files(), task.content, task.official, made_by)
 
 
 def warn(attempt: Attempt, notes: Mapping[str, Any]) -> bool:
@@ -118,51 +122,19 @@ def evaluated(task: Task, epochs: int) -> Evaluation:
 
 
 def steps(run: Run, epoch: int, task: Task, step: Step, state: State) -> Iterator[None]:
-    """The steps of one epoch, counted from 0, from where `state` stands; yields after each."""
-    for batch in task.batches(epoch, skip=state.step):
-        state.add(step(task.prepare(batch), lr_at(run, epoch + state.step / task.steps)))
-        yield
+    """The steps of one epoch, counted from 0, from where `state` stands; yields after each.
 
-
-def lr_at(run: Run, epoch: float) -> float:
-    """The learning rate at a moment, in epochs from the start (3.5: half-way through the fourth).
-
-    The warm-up rises linearly to ``lr`` over its epochs; the cosine then falls to ``lr_end`` over the rest.
-    A milestone m takes effect with the first step of epoch m, counted from 0.
+    Raises:
+        DivergedError: a mixer cannot mix, since what it asked the network for is not finite.
     """
-    if epoch < run.warmup:
-        return run.lr * epoch / run.warmup
-    if run.schedule == "step":
-        return run.lr * run.lr_drop ** sum(epoch >= milestone for milestone in run.milestones)
-    if run.schedule == "cosine":
-        done = (epoch - run.warmup) / (run.epochs - run.warmup)
-        return run.lr_end + (run.lr - run.lr_end) * (1 + math.cos(math.pi * done)) / 2
-    return run.lr
-
-
-class Step:
-    """One update of what a task trains: forward, backward, SGD."""
-
-    def __init__(self, run: Run, task: Task) -> None:
-        self._task = task
-        self.optimiser = torch.optim.SGD(
-            task.trainable.parameters(),
-            lr=run.lr,
-            momentum=run.momentum,
-            nesterov=run.nesterov,
-            weight_decay=run.weight_decay,
-            fused=True,
-        )
-
-    def __call__(self, prepared: Any, lr: float) -> Tensor:
-        """Update once at this learning rate; the loss before the update, a scalar on the device."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        loss = self._task.loss(prepared)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return loss.detach()
+    for batch in task.batches(epoch, skip=state.step):
+        try:
+            prepared = task.prepare(batch)
+        except FloatingPointError as error:
+            raise DivergedError(f"in epoch {epoch + 1}, step {state.step + 1}, {error}") from error
+        state.add(step(prepared, epoch + state.step / task.steps))
+        task.stepped(epoch * task.steps + state.step, run.epochs * task.steps)
+        yield
 
 
 @dataclass
@@ -190,6 +162,8 @@ class State:
         for data in attempt.saved():
             saved = from_bytes(data, execution.device)
             task.trainable.load_state_dict(saved["trainable"])
+            for name, module in task.beside.items():
+                module.load_state_dict(saved["beside"][name])
             step.optimiser.load_state_dict(saved["optimiser"])
             streams.load_state_dict(saved["streams"])
             state.epoch, state.step, state.curve = saved["epoch"], saved["step"], saved["curve"]
@@ -239,6 +213,7 @@ class State:
         return as_bytes(
             {
                 "trainable": task.trainable.state_dict(),
+                "beside": {name: module.state_dict() for name, module in task.beside.items()},
                 "optimiser": step.optimiser.state_dict(),
                 "streams": streams.state_dict(),
                 "epoch": self.epoch,

@@ -92,6 +92,7 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
         "weights.pt": trained.weights,
         "curve.json": files.encode({"schema": SCHEMA, "run": run.id, "curve": trained.curve}),
     }
+    artifacts |= trained.files
     if trained.evaluation.predictions:
         artifacts["predictions.npz"] = arrays(trained.evaluation.predictions)
     attempt.finish(payload_of(run, result), artifacts)

@@ -119,7 +119,14 @@ def test_recipes_that_are_damaged_are_named_with_their_file(written, sentence, r
             "--table 99: there is no sweeps/table99.yaml; in ./sweeps there are: none yet",
         ),
         (["report", "SWEEP", "--format", "tex"], "Invalid value for '--format': 'tex' is not one of 'md', 'csv'."),
-        (["report", "SWEEP", "--metric", "mean"], "Invalid value for '--metric': 'mean' is not one of 'last', "),
+        (
+            ["report", "SWEEP", "--metric", "mean"],
+            "'mean' is no value of a run that a table can show; choose of last, ",
+        ),
+        (
+            ["report", "SWEEP", "--metric", "ema_top1"],
+            "tiny: table.cell is '{ema_top1:.2f}', but simple-digits-tiny-s0-",
+        ),
         (["why", "zz"], "no run in results begins with 'zz'; one that has not begun has no folder"),
         (["why", "simple"], "2 runs in results begin with 'simple': simple-digits-tiny-s0-"),
         (["why", ""], "2 runs in results begin with '': simple-digits-tiny-s0-"),

@@ -6,7 +6,7 @@ import pytest
 
 METHODS = "methods: [simple, mixup, softmax_cam]"
 TEACHER = "teacher: {method: simple}"
-SWEEP_HAS = "a sweep has: settings, methods, seeds, set, teacher, policy, table, recipes"
+SWEEP_HAS = "a sweep has: settings, methods, seeds, skip, set, teacher, policy, bank, table, recipes"
 
 DESCRIPTIONS = {
     "unknown method": (
@@ -24,6 +24,13 @@ DESCRIPTIONS = {
         "/tinny",
         "settings: 'digits/tinny': there is no model 'tinny'; there are: tiny, resnet8",
     ),
+    "skip without cells": ("seeds:", "skip: [mixup]\nseeds:", r"skip must be a list of cells, \[row, setting\] each"),
+    "skip of a cell that is not there": (
+        "seeds:",
+        "skip: [[mixupp, digits/tiny]]\nseeds:",
+        r"skip: there is no cell \[mixupp, digits/tiny\]; rows: simple, mixup, softmax_cam; columns: digits/tiny",
+    ),
+    "skip of all cells of a row": ("seeds:", "skip: [[mixup, digits/tiny]]\nseeds:", "skip leaves nothing of mixup"),
     "setting without a slash": ("[digits/tiny]", "[digits]", "settings: 'digits' is no setting; write dataset/model"),
     "model with a slash": (
         "digits/tiny",

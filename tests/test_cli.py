@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -33,6 +34,11 @@ recipes: {digits/tiny: {epochs: 2}}
 """
 
 
+def named(said):
+    """The runs that a dry run names, in its order."""
+    return [line.strip() for line in said.out.splitlines() if line.startswith("  ")]
+
+
 def runs_of(path):
     sweep = load_sweep(path, data=path.parent / "data", results=path.parent / "results")
     return [run for stage in sweep.stages() for run in stage]
@@ -45,10 +51,11 @@ def process(*words, cwd):
 
 def test_dry_run_prints_the_plan_in_the_order_of_the_work(mixbench, tiny):
     said = mixbench("run", tiny, "--dry-run")
-    sentence, *lines = said.out.splitlines()
+    lines = said.out.splitlines()
     assert (said.code, said.err) == (0, "")
-    assert sentence == "6 runs in 2 stages: 0 done, 6 to do"
-    assert [line.strip() for line in lines] == [run.folder for run in runs_of(tiny)]
+    assert lines[:2] == ["6 runs in 2 stages: 0 done, 6 to do", "stage 1 of 2"]
+    assert lines[6] == "stage 2 of 2"
+    assert named(said) == [run.folder for run in runs_of(tiny)]
 
 
 def test_dry_run_touches_nothing(mixbench, tiny, tmp_path):
@@ -59,15 +66,31 @@ def test_dry_run_touches_nothing(mixbench, tiny, tmp_path):
 def test_dry_run_does_not_list_what_is_done(mixbench, tiny, tmp_path, finish):
     done, *others = runs_of(tiny)
     finish(tmp_path / "results", done)
-    sentence, *lines = mixbench("run", tiny, "--dry-run").out.splitlines()
-    assert sentence == "6 runs in 2 stages: 1 done, 5 to do"
-    assert [line.strip() for line in lines] == [run.folder for run in others]
+    said = mixbench("run", tiny, "--dry-run")
+    assert said.out.startswith("6 runs in 2 stages: 1 done, 5 to do\n")
+    assert named(said) == [run.folder for run in others]
+
+
+def test_dry_run_says_how_long_it_would_take_and_from_what(mixbench, tiny, tmp_path, finish):
+    done, *_ = runs_of(tiny)
+    finish(tmp_path / "results", done, seconds=100.0)
+    tiny.write_text(tiny.read_text().replace("epochs: 2,", "epochs: 2, hours: 3,"))
+    lines = mixbench("run", tiny, "--dry-run").out.splitlines()[-2:]
+    assert lines == [
+        "1 run would take 2 min, by what other seeds took here",
+        "4 runs would take 14.0 GPU-hours: a recipe's for Simple, times the passes",  # 2 x 1 and 2 x 1.33 passes
+    ]
+
+
+def test_dry_run_says_of_what_it_does_not_know_how_long_it_would_take(mixbench, tiny):
+    last = mixbench("run", tiny, "--dry-run").out.splitlines()[-1]
+    assert last == "6 runs: unknown, neither recipes nor runs of other seeds say how long"
 
 
 def test_dry_run_of_some_rows_has_what_they_need(mixbench, tiny):
-    lines = mixbench("run", tiny, "--dry-run", "--only", "softmax_cam").out.splitlines()
-    assert lines[0] == "4 runs in 2 stages: 0 done, 4 to do"
-    assert [line.split("-")[0].strip() for line in lines[1:]] == ["simple", "simple", "softmax_cam", "softmax_cam"]
+    said = mixbench("run", tiny, "--dry-run", "--only", "softmax_cam")
+    assert said.out.startswith("4 runs in 2 stages: 0 done, 4 to do\n")
+    assert [name.split("-")[0] for name in named(said)] == ["simple", "simple", "softmax_cam", "softmax_cam"]
 
 
 def test_dry_run_of_a_thousand_runs_counts_each_once(mixbench, tmp_path):
@@ -75,7 +98,7 @@ def test_dry_run_of_a_thousand_runs_counts_each_once(mixbench, tmp_path):
     path.write_text(THOUSAND.replace("SEEDS", ", ".join(map(str, range(100)))))
     said = mixbench("run", path, "--dry-run")
     assert said.out.splitlines()[0] == "1000 runs in 2 stages: 0 done, 1000 to do"
-    assert len(set(said.out.splitlines())) == 1001
+    assert len(set(named(said))) == 1000
 
 
 def test_run_of_a_finished_sweep_does_nothing_and_says_so(mixbench, tiny, tmp_path, finish):
@@ -124,6 +147,29 @@ def test_list_shows_every_method_with_its_options_and_needs(mixbench):
         line = lines[place + 1]
         assert all(f"{option}={default!r}" in line for option, default in declared.options.items())
         assert not declared.given or line.endswith(f"needs {', '.join(declared.given)}")
+
+
+def test_list_of_methods_tells_of_each_whose_it_is_what_it_needs_and_draws_and_whose_its_defaults_are(mixbench):
+    blocks = {block.partition(":")[0]: block for block in re.split(r"\n(?=\S)", mixbench("list", "--methods").out)}
+    assert list(blocks) == catalog.names()
+    for name, block in blocks.items():
+        declared = catalog.declaration(name)
+        told = " ".join(block.split())
+        assert all(f"{option}={default!r}" in told for option, default in declared.options.items())
+        assert f"({declared.source})" in told or name == "simple"
+        assert not declared.options or (declared.defaults in told and declared.draws in told)
+        assert ("a teacher" in told) == ("teacher" in declared.given)
+        assert ("a mixing module" in told) == ("policy" in declared.given)
+    assert "the gradient of the images" in blocks["puzzlemix"]
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name != "simple"])
+def test_every_method_declares_its_paper_and_year_its_draws_and_whose_its_defaults_are(name):
+    declared = catalog.declaration(name)
+    assert re.search(r", \d{4}\b", declared.source)
+    assert declared.defaults
+    assert declared.draws
+    assert declared.passes >= 1
 
 
 def test_list_shows_data_sets_models_and_recipes(mixbench, tmp_path):

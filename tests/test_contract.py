@@ -8,6 +8,7 @@ import torch
 
 import methods
 from methods import Mixed, Mixer, TeacherMixer
+from methods.bank import empty
 from methods.base import find
 from methods.contract import SmallNetwork, check
 from methods.cutmix import CutMix
@@ -15,7 +16,8 @@ from methods.mixup import Mixup
 
 FILES = sorted(Path(methods.__file__).parent.glob("*.py"))
 NAMES = [file.stem for file in FILES if f'@register("{file.stem}")' in file.read_text()]
-GIVEN = {"teacher": SmallNetwork, "policy": lambda: None, "image_size": lambda: 32}
+GIVEN = {"teacher": SmallNetwork, "policy": lambda: None, "image_size": lambda: 32, "net": SmallNetwork}
+GIVEN["bank"] = lambda: empty(3, 2, channels=3, side=32)._asdict()
 """What the harness gives a mixer, by the name of its constructor's positional parameter."""
 
 

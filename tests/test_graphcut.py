@@ -4,6 +4,8 @@ from itertools import product
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from methods import graphcut
 from methods.graphcut import cut, exact, neighbours, swap, to_neighbours
@@ -97,6 +99,33 @@ def test_swap_is_alpha_beta_swap(kind, height, width, n):
     costs, down, right = problem(kind, 3, height, width, n)
     for one in zip(costs, down, right, swap(costs, down, right, squares(n), Poll()), strict=True):
         assert torch.equal(one[3], tried_swap(*one[:3], squares(n)))
+
+
+@st.composite
+def grids(draw):
+    """One grid of 2 x 2 or 3 x 3 blocks and 2 or 3 labels: costs, and weights of the edges down and to the right."""
+    side, n, most = (
+        draw(st.sampled_from([(2, 2), (2, 3), (3, 3)])),
+        draw(st.integers(2, 3)),
+        draw(st.integers(0, 10**6)),
+    )
+    height, width = side
+
+    def numbers(least, *shape):
+        count = int(torch.tensor(shape).prod())
+        return torch.tensor(draw(st.lists(st.integers(least, most), min_size=count, max_size=count))).view(1, *shape)
+
+    return numbers(-most, height, width, n), numbers(0, height - 1, width), numbers(0, height, width - 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(grids())
+def test_whatever_the_costs_exact_is_least_and_swap_is_alpha_beta_swap(grid):
+    _, height, width, n = grid[0].shape
+    one, candidates = [part[0] for part in grid], labellings(height, width, range(n))
+    least = lowest(candidates, energies(*one, squares(n), candidates))
+    assert torch.equal(exact(*grid, Poll())[0], least)
+    assert torch.equal(swap(*grid, squares(n), Poll())[0], tried_swap(*one, squares(n)))
 
 
 def test_swap_takes_distances_that_are_no_metric_and_differ_from_grid_to_grid():

@@ -9,7 +9,7 @@ from torch import nn
 
 from methods.base import Network
 from mixbench.data import DATASETS
-from mixbench.nets import MODELS, SMALLEST, build
+from mixbench.nets import MODELS, SMALLEST, STAGES, build
 from mixbench.nets.wide_resnet import Block as WideBlock
 
 SHARED = Path(__file__).parents[1] / os.environ.get("MIXBENCH_SHARED", "../shared")
@@ -79,6 +79,15 @@ def test_stages_can_be_asked_for_by_name(net):
     stages = [name for name, _ in net.named_children() if name.startswith("layer")]
     assert stages == [f"layer{number}" for number in range(1, len(stages) + 1)]
     assert len(stages) >= 3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_number_of_stages_is_known_without_building_the_network(name):
+    with torch.device("meta"):
+        assert (
+            len([name for name, _ in made(name, image_size=64).named_children() if name.startswith("layer")])
+            == STAGES[name]
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "wrn28_10"])

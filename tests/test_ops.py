@@ -4,16 +4,12 @@ import torch
 from methods.ops import (
     beside,
     blend,
-    box_around,
     check_alpha,
     check_choice,
     check_prob,
-    draw_centres,
     draw_lam,
     draw_partners,
     pair,
-    paste,
-    share_outside,
     soft_labels,
 )
 
@@ -92,7 +88,6 @@ def test_draws_of_a_seed_never_change():
     two, three = draw_lam(2, 2, 0.2, generator), draw_lam(1, 3, 1.0, generator)
     torch.testing.assert_close(two[:, 0], torch.tensor([0.9987649, 0.8905332]))
     torch.testing.assert_close(three, torch.tensor([[0.5400025, 0.3862869, 0.0737107]]))
-    assert draw_centres(2, 32, 32, generator).tolist() == [[14, 26], [10, 8]]
 
 
 def test_draws_without_a_generator_follow_torch_manual_seed():
@@ -101,12 +96,6 @@ def test_draws_without_a_generator_follow_torch_manual_seed():
     torch.manual_seed(3)
     assert torch.equal(draw_lam(4, 2, 1.0, None), first)
     assert torch.equal(draw_lam(4, 2, 1.0, seeded(3)), first)
-
-
-def test_centres_cover_rows_and_columns_of_the_image():
-    centres = draw_centres(2_000, 5, 9, seeded())
-    assert set(centres[:, 0].tolist()) == set(range(5))
-    assert set(centres[:, 1].tolist()) == set(range(9))
 
 
 def test_beside_moves_draws_to_the_device_of_the_images():
@@ -150,43 +139,3 @@ def test_soft_labels_are_float32_whatever_the_labels_are():
     labels = soft_labels(y, draw_partners(3, 2, seeded()), torch.tensor([[0.7, 0.3]]))
     assert labels.dtype == torch.float32
     torch.testing.assert_close(labels.sum(1), torch.ones(3), rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("lam", "centre", "box"),
-    [
-        (0.75, (16, 16), [8, 8, 24, 24]),
-        (0.75, (0, 31), [0, 23, 8, 32]),  # clipped at the upper right corner
-        (0.0, (16, 16), [0, 0, 32, 32]),
-        (0.7, (10, 10), [2, 2, 18, 18]),  # a side of 17.5 is cut to 17 and loses one more pixel in halving
-        (1.0, (16, 16), [16, 16, 16, 16]),
-    ],
-)
-def test_box_has_the_drawn_area_around_its_centre_and_is_clipped(lam, centre, box):
-    assert box_around(torch.tensor([lam]), torch.tensor([centre]), 32, 32).tolist() == [box]
-
-
-def test_box_has_the_shape_of_the_image():
-    assert box_around(torch.tensor([0.75]), torch.tensor([[20, 50]]), 40, 100).tolist() == [[10, 25, 30, 75]]
-
-
-def test_share_outside_is_what_clipped_boxes_leave():
-    boxes = torch.tensor([[0, 0, 2, 5], [3, 3, 3, 3], [0, 0, 4, 5]])
-    assert share_outside(boxes, 4, 5).tolist() == [0.5, 1.0, 0.0]
-
-
-def test_paste_takes_the_box_from_the_partner_and_the_rest_from_the_image():
-    x = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 4, 4).contiguous()
-    mixed = paste(x, torch.tensor([[0, 1], [1, 0]]), torch.tensor([[1, 0, 3, 2]]))
-    picture = torch.tensor([[0.0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
-    assert torch.equal(mixed, torch.stack([picture, 1 - picture])[:, None].expand(2, 3, 4, 4))
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_paste_of_one_box_equals_paste_of_that_box_for_each_image(layout):
-    x = torch.randn(6, 3, 8, 8, generator=seeded()).contiguous(memory_format=layout)
-    partners, box = draw_partners(6, 2, seeded()), torch.tensor([[1, 0, 6, 5]])
-    one, each = paste(x, partners, box), paste(x, partners, box.expand(6, 4))
-    assert torch.equal(one, each)
-    assert one.is_contiguous(memory_format=layout)
-    assert each.is_contiguous(memory_format=layout)

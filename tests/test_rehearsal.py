@@ -90,6 +90,17 @@ BAD = {
     "alpha": ("simple: , mixup: {alpha: -1}", "mixup: alpha is -1.0: it must be a finite number, at least 0"),
     "row of a name of its own": ("mine: {method: cutmix, prob: 2}", "mine: prob is 2.0: it must lie between 0 and 1"),
     "blocks": ("puzzlemix: ", "puzzlemix: block_num holds 16, but images have 8 pixels a side: take of 2, 4, 8"),
+    "stage": (
+        "automix: {layer: 4}",
+        "automix: layer is 4, but the network has the stages 1 to 3; take one of them, or 0",
+    ),
+    "momentum": ("automix: {momentum: 1}", "automix: momentum is 1.0: it must be at least 0 and less than 1; with 1"),
+    "rates": ("automix: {mask_lr: [0.1]}", "automix: mask_lr has 1 numbers: it must have two, where it begins and"),
+    "block's momentum": ("automix: {mask_momentum: 2}", "automix: mask_momentum is 2.0: it must be at least 0 and"),
+    "search beside a network": (
+        "automix: {set: {task: search}}",
+        "automix: the mixer asks for 'net'; mixbench can give it: teacher, policy, image_size",
+    ),
     "k": ("transformmix: {k: 1}", "transformmix: k is 1: it must be at least 2"),
     "even kernel": ("transformmix: {mask_kernel: 4}", "transformmix: mask_kernel is 4: it must be odd"),
     "k above the batch size": (
@@ -181,6 +192,8 @@ class Theirs(Mixer):
         super().__init__()
         self.power = power
         self.rolled = torch.nn.Linear(1, 1) if power == 3 else None
+        self.learns_by = {"unrolled": {"lr": 1.0}} if power == 3 else {}
+        self.headline = "best" if power == 6 else ""
 
     def forward(self, batch, net):
         if self.power == 4:
@@ -217,8 +230,13 @@ def test_mistake_in_a_mixer_is_refused_with_its_file_and_line(theirs, refusal):
 @pytest.mark.parametrize(
     ("power", "sentence"),
     [
-        (3, "mine: the mixer 'theirs' has parameters that learn, and no task trains them; freeze them"),
+        (3, "mine: the mixer 'theirs' says how its 'unrolled' learns, but has no part of that name"),
         (4, "mine: the mixer 'theirs' fails with AttributeError: 'Tensor' object has no attribute 'loss'; mend it"),
+        (
+            6,
+            "mine: the mixer 'theirs' has no network 'best' whose accuracies it says are the run's; its headline must "
+            "be one of those it scores: none",
+        ),
     ],
 )
 def test_mixer_that_no_network_could_be_trained_with_is_refused(power, sentence, theirs, refusal):

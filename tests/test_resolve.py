@@ -385,3 +385,18 @@ def test_every_recipe_of_the_project_can_be_laid_and_names_what_exists(load):
     recipes = Recipes(SWEEPS / "s.yaml", {})
     assert [recipes.find(name).name for name in recipes.names()] == recipes.names()
     assert "digits/tiny" in recipes.names()
+
+
+def test_skipped_cells_are_no_cells_and_print_as_nothing(tmp_path, mixbench):
+    (tmp_path / "one.yaml").write_text(
+        "settings: [digits/tiny, {digits/tiny: long}]\nmethods: [simple, mixup]\nseeds: [0]\n"
+        "skip: [[mixup, digits/tiny + long]]\nrecipes: {digits/tiny: {epochs: 2}, long: {epochs: 3}}\n"
+    )
+    sweep = load_sweep(tmp_path / "one.yaml", data=tmp_path, results=tmp_path)
+    assert [(cell.row, cell.column) for cell in sweep.cells] == [
+        ("simple", "digits/tiny"),
+        ("simple", "digits/tiny + long"),
+        ("mixup", "digits/tiny"),
+    ]
+    row = next(line for line in mixbench("report", "one.yaml").out.splitlines() if line.startswith("| Mixup"))
+    assert [cell.strip() for cell in row.split("|")] == ["", "Mixup", "–", "", ""]

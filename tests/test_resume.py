@@ -17,15 +17,15 @@ from mixbench import files
 
 SWEEP = """
 settings: [digits/tiny]
-methods: [mixup, softmax_cam]
+methods: [mixup, softmax_cam, automix]
 seeds: [0, 1]
 teacher: {method: simple}
 recipes:
   digits/tiny: {epochs: 30, batch_size: 25, schedule: cosine, pad: 1, flip: false, train_images: 200,
-                checkpoint_seconds: 0}
+                checkpoint_seconds: 0, ema: 0.9, options: {automix: {momentum: 0.9, end_momentum: 0.99}}}
 """
 ALLOWED = re.compile(
-    r"runs/[^/]+/(run\.json|data\.json|result\.json|curve-a\d+\.json|weights-a\d+\.pt|predictions-a\d+\.npz"
+    r"runs/[^/]+/(run\.json|data\.json|result\.json|curve-a\d+\.json|(weights|mixer)-a\d+\.pt|predictions-a\d+\.npz"
     r"|attempts/\d+/(attempt\.json|hb|log\.jsonl|out\.txt|end\.json))|contents\.json"
 )
 
@@ -45,8 +45,12 @@ def outcome(results):
     """Metrics, curve and weights of every run below a results folder."""
     found = {}
     for path in sorted((results / "runs").iterdir()):
-        (curve,), (weights,) = path.glob("curve-a*.json"), path.glob("weights-a*.pt")
-        state = {name: tensor.numpy().tobytes() for name, tensor in torch.load(weights).items()}
+        (curve,) = path.glob("curve-a*.json")
+        state = {
+            (learned.name.partition("-")[0], name): tensor.numpy().tobytes()
+            for learned in [*path.glob("weights-a*.pt"), *path.glob("mixer-a*.pt")]
+            for name, tensor in torch.load(learned).items()
+        }
         found[path.name] = files.read(path / "result.json")["metrics"], files.read(curve)["curve"], state
     return found
 

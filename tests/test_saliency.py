@@ -118,6 +118,16 @@ def test_gradient_of_clean_images_is_that_of_the_normalised_ones_and_of_the_weig
     torch.testing.assert_close(clean, loss)
 
 
+def test_what_is_learned_from_clean_images_is_what_their_loss_teaches():
+    net, x, y = SmallNetwork(), torch.rand(4, 3, 8, 8), torch.eye(10)[:4]
+    plain = copy.deepcopy(net)
+    expected = torch.autograd.grad(2 * 0.5 / 10 * nn.functional.cross_entropy(plain(x), y), list(plain.parameters()))
+    _, clean = clean_gradient(net, x, y, 0.5)
+    found = torch.autograd.grad(3 * clean + net.fc.bias.sum(), list(net.parameters()))
+    for name, one, other in zip(dict(net.named_parameters()), found, expected, strict=True):
+        torch.testing.assert_close(one, 3 * other + (name == "fc.bias"), msg=name)
+
+
 def test_input_gradient_computes_none_of_weights():
     net, seen = SmallNetwork(), []
     for weight in net.parameters():

@@ -1,5 +1,6 @@
 """`mixbench show`: what stands in its figures, whose it is, and what is refused."""
 
+import io
 import pickle
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ SIMPLE = Run(
 CAM = replace(SIMPLE, method="softmax_cam", teacher=SIMPLE, epochs=1)
 SEARCH = replace(SIMPLE, task="search", method="transformmix", teacher=SIMPLE, lr=5e-3, weight_decay=0.01)
 THREE = replace(SEARCH, options=(("k", 3),), seed=1, epochs=1)
+AUTOMIX = replace(SIMPLE, method="automix", options=(("momentum", 0.5),))
 ADDING = replace(SEARCH, method="wo_mpn", epochs=1, lr=5e-4)
 
 SHOWN = ("show", "--setting", "digits/tiny", "--out", "shown.png")
@@ -34,7 +36,7 @@ SHOWN = ("show", "--setting", "digits/tiny", "--out", "shown.png")
 def trained(tmp_path_factory):
     """A results folder in which a teacher, searches and a network have been trained; to be read only."""
     store = Store(tmp_path_factory.mktemp("trained") / "results", tell=print)
-    for run in (SIMPLE, CAM, SEARCH, THREE, ADDING):
+    for run in (SIMPLE, CAM, SEARCH, THREE, ADDING, AUTOMIX):
         with store.claim(run, Execution()) as attempt:
             execute(run, attempt, store, Execution(), print)
     return store
@@ -91,7 +93,7 @@ def test_mixes_of_three_stand_beside_mixes_of_the_first_two(scene, trained):
         assert ((low - 1e-6 <= result) & (result <= high + 1e-6)).all()
 
 
-@pytest.mark.parametrize("method", ["mixup", "cutmix", "lr", "softmax_cam", "transformmix"])
+@pytest.mark.parametrize("method", ["mixup", "cutmix", "lr", "softmax_cam", "transformmix", "automix"])
 def test_every_method_mixes_the_images_that_are_shown(scene, method):
     shown = scene(method, "simple", count=8)
     inputs, mixed, unmixed = parts(shown).blocks
@@ -102,6 +104,27 @@ def test_every_method_mixes_the_images_that_are_shown(scene, method):
         weights = dict(line.split(": ") for line in picture.below.splitlines())
         assert list(weights) == [str(label) for label in batch.y.argmax(1).tolist()]
         assert sum(map(float, weights.values())) == pytest.approx(1, abs=0.011)
+
+
+def test_mixer_that_learned_beside_a_network_is_shown_as_it_had_become(scene, trained):
+    (shown,) = scene("automix").methods
+    learned = torch.load(io.BytesIO(trained.read_mixer(AUTOMIX)), weights_only=True)
+    assert all(torch.equal(value, learned[name]) for name, value in shown.mixer.state_dict().items())
+
+
+def test_mixer_that_learns_beside_a_network_is_not_shown_before_it_did(trained):
+    with pytest.raises(ValueError, match=r"no run of automix on digits/tiny with seed 5 has finished in .* does one"):
+        sources(Wanted(["automix"], "digits/tiny", 5, ()), trained)
+
+
+def test_mixer_whose_state_is_damaged_is_not_shown(tmp_path):
+    store = Store(tmp_path, tell=print)
+    run = replace(AUTOMIX, epochs=1)
+    with store.claim(run, Execution()) as attempt:
+        execute(run, attempt, store, Execution(), print)
+    (store.folder(run) / "mixer-a1.pt").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=rf"automix: what the mixer of {run.folder} learned is not here; delete"):
+        set_up(sources(Wanted(["automix"], "digits/tiny", 0, ()), store), Execution(), store, count=1, seed=0)
 
 
 def test_images_of_a_mix_are_of_different_classes_and_none_comes_twice(scene):

@@ -80,6 +80,7 @@ PINNED = {
 
 DEFAULTS = {
     "task": "classify",
+    "mini": False,
     "options": (),
     "content": "",
     "image_size": None,
@@ -103,10 +104,13 @@ DEFAULTS = {
     "lr_end": 0.0,
     "warmup": 0,
     "criterion": "ce",
+    "ema": 0.0,
     "precision": "float32",
     "checkpoint": "",
     "teacher": None,
     "policy": None,
+    "bank": None,
+    "bank_images": 50_000,
 }
 
 
@@ -152,13 +156,14 @@ def test_run_id_is_ten_hexadecimal_digits():
     assert int(a_run().id, 16) >= 0
 
 
-@pytest.mark.parametrize("name", [name for name in DEFAULTS if name not in ("options", "teacher", "policy", "task")])
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if name not in ("options", *LINKS, "task")])
 def test_run_id_does_not_change_when_a_default_is_written_out(name):
     assert a_run(**{name: DEFAULTS[name]}).id == a_run().id
 
 
 def test_run_id_depends_on_every_field():
     other = {
+        "mini": True,
         "method": "mixup",
         "options": (("alpha", 2.0),),
         "dataset": "cifar10",
@@ -181,9 +186,11 @@ def test_run_id_depends_on_every_field():
         "milestones": (5,),
         "warmup": 1,
         "criterion": "bce",
+        "ema": 0.999,
         "precision": "bfloat16",
         "teacher": a_run(),
         "policy": a_run(),
+        "bank": a_run(),
     }
     runs = [a_run(**{name: value}) for name, value in other.items()]
     runs += [a_run(mean=(0.5,), std=(0.5,)), a_run(mean=(0.4,), std=(0.5,)), a_run(mean=(0.5,), std=(0.4,)), a_run()]
@@ -192,9 +199,9 @@ def test_run_id_depends_on_every_field():
         a_run(schedule="cosine", lr_end=0.01),
         a_run(pad=1, pad_mode="reflect"),
     ]
-    runs += [a_run(pad=1)]
+    runs += [a_run(pad=1), a_run(task="bank"), a_run(task="bank", bank_images=10)]
     assert len({run.id for run in runs}) == len(runs)
-    beside = {"task", "checkpoint", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
+    beside = {"task", "checkpoint", "bank_images", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
     assert {*other, *beside} == {field.name for field in dataclasses.fields(Run)}
 
 
@@ -209,6 +216,11 @@ def test_run_id_depends_on_every_field():
 def test_run_is_the_same_whatever_is_said_of_what_nothing_reads(unread):
     assert a_run(**unread) == a_run()
     assert a_run(**unread).id == a_run().id
+
+
+@pytest.mark.parametrize("task", [{"task": "search"}, {"task": "import", "checkpoint": "c" * 64}])
+def test_run_that_trains_no_network_has_no_average_of_it(task):
+    assert a_run(ema=0.9, **task) == a_run(**task)
 
 
 def test_run_without_padding_has_no_way_of_padding():
@@ -331,6 +343,8 @@ def test_convert_takes_nothing_where_all_is_meant():
         ("epochs", True, "epochs must be a whole number, not True"),
         ("epochs", None, "epochs must be a whole number, not None"),
         ("epochs", [5], r"epochs must be a whole number, not \[5\]"),
+        ("ema", 1, "ema must be below 1, not 1.0"),
+        ("ema", -0.5, "ema must be 0 or more, not -0.5"),
         ("lr", "fast", "lr must be a number, not 'fast'$"),
         ("lr", True, "lr must be a number, not True"),
         ("lr", {"a": 1}, "lr must be a number, not {'a': 1}"),

@@ -82,6 +82,73 @@ def test_value_of_a_run_that_does_not_exist_is_refused(store):
         build(make_sweep(), store, "first")
 
 
+# --- whose network
+
+
+def learned(top1, **beside):
+    """What a result says whose numbers are those of a network called k."""
+    return {"notes": {"scored": "k"}, "metrics": {"top1": top1, "top5": 99.0, "k_top1": top1, **beside}}
+
+
+def test_row_whose_numbers_are_of_another_network_than_was_trained_is_told(store):
+    sweep = make_sweep()
+    for run in sweep.cells[0].runs:
+        finish(store, run, 90.0)
+    for run in sweep.cells[1].runs:
+        finish(store, run, 91.0, **learned(91.0))
+    told = "Mixup: top1 of 'k', a network that the method keeps beside the one in training, where other methods show"
+    assert told in notes_of(sweep, store)
+
+
+def test_rows_of_the_network_that_was_trained_need_no_word(store):
+    sweep = make_sweep()
+    for run in sweep.cells[0].runs:
+        finish(store, run, 90.0)
+    assert "beside the one in training" not in notes_of(sweep, store)
+
+
+def test_row_whose_steps_are_dearer_than_those_of_plain_training_is_told(store):
+    sweep = make_sweep()
+    cost = {"images_per_sample": 2, "forward_passes": 4, "backward_passes": 3}
+    for cell, notes in zip(sweep.cells, ({}, cost), strict=True):
+        for run in cell.runs:
+            finish(store, run, 90.0, notes=notes)
+    assert (
+        "Mixup: in each step the network learns from 2 images for each one of plain training, and the method takes 4 "
+        "passes forward and 3 backward instead of one each"
+    ) in notes_of(sweep, store)
+    assert "Simple: in each step" not in notes_of(sweep, store)
+
+
+def test_metric_of_an_average_can_be_asked_for_and_is_told(store):
+    sweep = make_sweep(rows=["simple"], ema=0.99, table=Table(cell="{top1:.2f} / {top5:.2f}"))
+    for run, ema in zip(sweep.cells[0].runs, (92.0, 93.0, 94.0), strict=True):
+        finish(store, run, 90.0, metrics={"top1": 90.0, "top5": 99.0, "ema_top1": ema})
+    grid = build(sweep, store, "ema_top1")
+    assert (grid.names, grid.metric) == (("ema_top1",), "last")
+    assert grid.entries["simple", CIFAR10].estimates["ema_top1"].mean == 93.0
+    assert "ema_top1: of a moving average of each network's weights" in notes_of(sweep, store, "ema_top1")
+    assert "keeps a share of 0.99, and not of the network itself" in notes_of(sweep, store, "ema_top1")
+    assert "moving average" not in notes_of(sweep, store)
+
+
+def test_metric_of_an_average_that_was_not_kept_is_refused_with_what_would_keep_it(store):
+    sweep = make_sweep()
+    finish(store, sweep.cells[0].runs[0], 90.0)
+    with pytest.raises(ValueError, match=r"has no metric 'ema_top1'; it has: top1, top5; .* comes of ema: 0.999"):
+        build(sweep, store, "ema_top1")
+
+
+def test_rows_of_a_column_may_differ_in_their_average_only_where_the_table_says_so():
+    def both(**table):
+        cells = [make_sweep(rows=[row], ema=ema).cells[0] for row, ema in (("simple", 0.0), ("mixup", 0.99))]
+        return replace(make_sweep(), cells=tuple(cells), table=Table(**table))
+
+    with pytest.raises(ValueError, match=r"differ in ema \(0.0 and 0.99\)"):
+        both()
+    assert both(unlike=("ema",)).rows == ["simple", "mixup"]
+
+
 # --- which epoch
 
 

@@ -11,9 +11,10 @@ from mixbench import materials, tasks
 from mixbench.attempts import OtherDataError, StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
+from mixbench.step import lr_at
 from mixbench.store import Store
 from mixbench.streams import Streams
-from mixbench.train import DivergedError, lr_at, train
+from mixbench.train import DivergedError, train
 
 RUN = Run(method="cutmix", dataset="digits", model="tiny", epochs=3, batch_size=40, pad=1, flip=False, train_images=100)
 
@@ -96,6 +97,13 @@ def test_training_reports_with_every_step_the_metrics_of_the_last_evaluation(sto
 def test_training_that_diverges_names_epoch_and_step(store):
     with pytest.raises(DivergedError, match=r"the loss became (nan|inf) in epoch \d, step \d"):
         trained(changed(lr=1e30, epochs=3), store)
+
+
+@pytest.mark.parametrize("method", ["puzzlemix", "comixup"])
+def test_training_whose_gradient_diverges_before_its_loss_is_read_says_so_too(method, store):
+    run = changed(method=method, lr=1e30, options={"puzzlemix": {"block_num": (4,)}}.get(method, {}))
+    with pytest.raises(DivergedError, match=r"in epoch 1, step \d, the network's gradient is NaN or infinite"):
+        trained(run, store)
 
 
 def test_training_goes_on_in_the_middle_of_an_epoch(store, tmp_path):

@@ -202,6 +202,12 @@ def test_cache_is_where_it_is_asked_for(memory):
     assert memory(remembers="") is None
 
 
+def test_mixer_without_a_teacher_keeps_what_it_finds_in_views(memory):
+    peaks = memory(teacher=None, remembers="peak")
+    assert peaks is memory(teacher=None, remembers="peak", method="saliencymix")
+    assert peaks is not memory(teacher=None, remembers="another peak")
+
+
 def test_cache_takes_no_memory_for_what_it_does_not_know():
     before = resident_bytes()
     ask(ViewCache(50_000_000), 7)

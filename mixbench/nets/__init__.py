@@ -31,6 +31,17 @@ SMALLEST: Mapping[str, int] = {
 }
 """The side, in pixels, of the smallest images whose last feature map is more than one pixel."""
 
+STAGES: Mapping[str, int] = {
+    "tiny": 3,
+    "resnet8": 3,
+    "resnet20": 3,
+    "resnet18": 4,
+    "preactresnet18": 4,
+    "wrn28_10": 3,
+    "resnet50": 4,
+}
+"""How many stages each network has: ``layer1``, ``layer2`` and so on."""
+
 
 def build(
     name: str,

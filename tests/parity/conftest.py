@@ -1,8 +1,9 @@
 """Recorded cases: inputs, draws and outputs of the authors' code, which ours must reproduce.
 
-A test says which files it checks, ``@pytest.mark.cases("mixup_")``, and runs once for each file whose name begins so;
-its argument ``case`` holds the file's arrays by name. So a new method adds one file, ``test_<method>.py``. The files
-are no part of the project: they are looked for in the folder ``MIXBENCH_PARITY``, seen from the project's root.
+A test says which files it checks, ``@pytest.mark.cases("mixup_")``, and runs once for each file whose name begins so,
+or with another of the prefixes that it gives; its argument ``case`` holds the file's arrays by name. So a new method
+adds one file, ``test_<method>.py``. The files are no part of the project: they are looked for in the folder
+``MIXBENCH_PARITY``, seen from the project's root.
 """
 
 import os
@@ -37,6 +38,17 @@ def case(request):
         return dict(arrays)
 
 
+@pytest.fixture
+def another():
+    """The arrays of a case that other cases refer to, by its name."""
+
+    def load(name):
+        with np.load(FOLDER / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return load
+
+
 def _parameters(files, wanted):
     if files:
         return [pytest.param(file, id=file.stem) for file in files]
@@ -47,4 +59,5 @@ def _parameters(files, wanted):
 def _claimed():
     """What the tests of this folder check. Read from their source: not all of them need be collected."""
     sources = [test.read_text() for test in Path(__file__).parent.glob("test_*.py")]
-    return tuple(prefix for source in sources for prefix in re.findall(r'mark\.cases\("(\w+)"\)', source))
+    marks = [mark for source in sources for mark in re.findall(r"mark\.cases\((.*)\)", source)]
+    return tuple(prefix for mark in marks for prefix in re.findall(r'"(\w+)"', mark))

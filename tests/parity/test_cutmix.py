@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from methods import Mixed
-from methods.ops import box_around, pair, paste, share_outside, soft_labels
+from methods.boxes import box_around, paste, share_outside
+from methods.ops import pair, soft_labels
 
 CRITERION = partial(F.cross_entropy, reduction="none")
 

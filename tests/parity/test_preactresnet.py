@@ -5,6 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from methods import Mixed
+from methods.manifold_mixup import HiddenMixed
 from methods.ops import blend, pair, soft_labels
 from mixbench.criteria import binary_cross_entropy
 from mixbench.nets.base import Problem
@@ -39,28 +41,26 @@ def recorded(case):
     return net
 
 
-def mixed_answers(net, x, layer, mix):
-    """Answers where the input, for ``layer`` 0, or a stage's output is mixed."""
-    if layer == 0:
-        return net(mix(x))
-    handle = net.get_submodule(f"layer{layer}").register_forward_hook(lambda module, inputs, out: mix(out))
-    try:
-        return net(x)
-    finally:
-        handle.remove()
+def mixes(case):
+    """Each recorded mix of the input, which is layer 0, or of what a stage puts out; with its number."""
+    x, labels = torch.from_numpy(case["x_norm"]), F.one_hot(torch.from_numpy(case["labels"]), 10).float()
+    for number, (layer, perm) in enumerate(zip(case["layer"], case["perm"], strict=True)):
+        partners = torch.stack([torch.arange(len(perm)), torch.from_numpy(perm)], dim=1)
+        lam = pair(torch.from_numpy(case["lam"][number : number + 1]))
+        y = soft_labels(labels, partners, lam)
+        mixed = HiddenMixed(x, y, f"layer{layer}", partners, lam) if layer else Mixed(blend(x, partners, lam), y)
+        yield number, mixed
 
 
 @pytest.mark.cases("manifoldmix_network")
 def test_preactresnet_answers_learns_and_is_mixed_inside_as_recorded(case):
-    x, labels = torch.from_numpy(case["x_norm"]), F.one_hot(torch.from_numpy(case["labels"]), 10).float()
-    for number, (layer, perm) in enumerate(zip(case["layer"], case["perm"], strict=True)):
+    for number, mixed in mixes(case):
         net = recorded(case)
-        partners = torch.stack([torch.arange(len(perm)), torch.from_numpy(perm)], dim=1)
-        lam = pair(torch.from_numpy(case["lam"][number : number + 1]))
-        logits = mixed_answers(net, x, layer, lambda out, partners=partners, lam=lam: blend(out, partners, lam))
-        loss = binary_cross_entropy(logits, soft_labels(labels, partners, lam)).mean()
+        logits = mixed.logits(net)
+        loss = mixed.loss(logits, binary_cross_entropy)
         (gradient,) = torch.autograd.grad(loss, net.conv1.weight)
         for found, name in ((logits, "logits_trainmode"), (gradient, "grad_first_conv")):
             expected = torch.from_numpy(case[name][number])
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        torch.testing.assert_close(mixed.y, torch.from_numpy(case["targets"][number]), rtol=0, atol=1e-6)
         assert loss.item() == pytest.approx(case["bce_loss"][number], rel=0, abs=1e-5)
