@@ -48,20 +48,8 @@ READ_BY_AN_IMPORT = frozenset(
 
 
 READ_BY_A_BANK = frozenset(
-    {
-        "task",
-        "mini",
-        "method",
-        "options",
-        "dataset",
-        "content",
-        "image_size",
-        "train_images",
-        "model",
-        "seed",
-        "augment",
-    }
-    | {"pad", "pad_mode", "flip", "epochs", "batch_size", "bank_images", "teacher"}
+    {"task", "mini", "method", "options", "dataset", "content", "image_size", "train_images", "model", "seed"}
+    | {"augment", "pad", "pad_mode", "flip", "epochs", "batch_size", "bank_images", "teacher"}
 )
 """Fields of a stored set of mixed images, with which no network is trained."""
 
