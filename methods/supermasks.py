@@ -217,8 +217,8 @@ def solve(teacher: Teacher, sets: Sets, search: Search, *, allowed: int, poll: P
         if left is not None and len(left) < len(variables):
             (left,) = beside(first, left)
             variables, gradient, loss, working = variables[left], gradient[left], loss[left], working.take(left)
-        moved = stepped(variables, gradient, loss, search.kernel)
-        variables = torch.where(working.going[:, None, None, None], moved, variables)
+        # Where the gradient is 0, of a set that goes on no more, nothing moves.
+        variables = stepped(variables, gradient, loss, search.kernel)
         with torch.set_grad_enabled(step + 1 < search.max_iter):
             seen = see(teacher, working.sets, variables, search.sparsity)
         working = working._replace(going=settle(solved, working, seen, allowed))
