@@ -180,7 +180,7 @@ def mix(shown: Shown, inputs: Batch, generator: torch.Generator) -> Mix:
 
     Whom that meets is for the mixer to draw, and may be itself: it draws again until all inputs are in the mix, but
     not without end, as there are methods that mix nothing. Of a method that also mixes inside the network a mix of
-    images is shown, and of one that makes several views of an image the last.
+    images is shown.
 
     Raises:
         ValueError: it mixes inside the network only.
@@ -188,11 +188,12 @@ def mix(shown: Shown, inputs: Batch, generator: torch.Generator) -> Mix:
     shown.mixer.generator = generator
     for _ in range(TRIES):
         mixed = shown.mixer(inputs, shown.net)
-        if not mixed.hidden and int((mixed.y[0] > 0).sum()) == len(inputs.x):
+        pictures = mixed.pictures
+        if pictures is not None and int((mixed.y[0] > 0).sum()) == len(inputs.x):
             break
-    if mixed.hidden:
+    if pictures is None:
         raise ValueError(f"{shown.name} mixes what is inside the network, of which there is no picture; leave it out")
-    return Mix(inputs, mixed.x[len(mixed.x) - len(mixed.y)].clone(), mixed.y[0].clone())
+    return Mix(inputs, pictures[0].clone(), mixed.y[0].clone())
 
 
 @torch.no_grad()

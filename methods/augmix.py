@@ -90,6 +90,11 @@ class Views(Mixed):
 
     weight: float
 
+    @property
+    def pictures(self) -> Tensor:
+        """The last mixture of each image."""
+        return self.x[-len(self.y) :]
+
     def loss(self, logits: Tensor, criterion: Criterion) -> Tensor:
         """The criterion of the images themselves, and how much the answers to all views differ."""
         views = logits.view(-1, *self.y.shape)

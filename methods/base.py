@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +52,11 @@ class Mixed:
 
     x: Tensor
     y: Tensor
-    hidden: ClassVar[bool] = False
-    """True where images are mixed inside the network, so that ``x`` shows nothing of it."""
+
+    @property
+    def pictures(self) -> Tensor | None:
+        """What a mix of each image looks like, (N, C, H, W); None where images are mixed inside the network."""
+        return self.x[: len(self.y)]
 
     def logits(self, net: nn.Module) -> Tensor:
         """Answers of ``net`` for this batch, (M, G)."""

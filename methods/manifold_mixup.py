@@ -26,7 +26,7 @@ class HiddenMixed(Mixed):
     stage: str
     partners: Tensor
     lam: Tensor
-    hidden = True
+    pictures = None
 
     def logits(self, net: nn.Module) -> Tensor:
         """Answers of ``net``, (N, G), where it goes on from the blend of what its stage put out."""
