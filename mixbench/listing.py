@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mixbench import catalog
 from mixbench.data import DATASETS, OWN_FOLDER
+from mixbench.declaration import Declaration
 from mixbench.nets import MODELS
 from mixbench.recipes import Recipes
 
@@ -70,7 +71,7 @@ def listing() -> Iterator[str]:
         yield f"  {name:<18} {', '.join(f'{key}={value}' for key, value in values.items())}"
 
 
-def _option(declared: catalog.Declaration, option: str) -> str:
+def _option(declared: Declaration, option: str) -> str:
     """``draw='batch' (or 'sample')``."""
     default = declared.options[option]
     others = [repr(word) for word in declared.choices.get(option, ()) if word != default]

@@ -11,7 +11,8 @@ from typing import Any
 
 from mixbench import catalog, yamlfile
 from mixbench.nets import MODELS
-from mixbench.spec import FIELDS, cast_to, convert
+from mixbench.plain import cast_to
+from mixbench.spec import FIELDS, convert
 
 RESOURCES: Mapping[str, Any] = MappingProxyType({"evaluate_every": int, "checkpoint_seconds": float})
 """What a recipe may say of how a setting is computed; no part of any identity."""

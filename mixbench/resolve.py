@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mixbench import catalog, feasible, sweepfile
-from mixbench.catalog import Declaration
 from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts
+from mixbench.declaration import Declaration
 from mixbench.grid import Cell, Resources, Sweep
 from mixbench.layers import Layers
 from mixbench.places import Places

@@ -12,8 +12,9 @@ from mixbench import catalog, tablefile, yamlfile
 from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.grid import Table
 from mixbench.nets import MODELS
+from mixbench.plain import cast_to
 from mixbench.recipes import Recipes, blaming, changes, mapping
-from mixbench.spec import LINKS, cast_to, convert
+from mixbench.spec import LINKS, convert
 
 SWEEP_KEYS = ("settings", "methods", "seeds", "skip", "set", *LINKS, "table", "recipes")
 ROW_KEYS = ("label", "method", "recipe", "set", *LINKS)

@@ -7,8 +7,9 @@ from itertools import product
 from typing import Any
 
 from mixbench.grid import Table
+from mixbench.plain import cast_to
 from mixbench.recipes import blaming, mapping
-from mixbench.spec import FIELDS, cast_to
+from mixbench.spec import FIELDS
 
 
 def skipped(written: Any, rows: Sequence[str], columns: Sequence[str]) -> set[tuple[str, str]]:

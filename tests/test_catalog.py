@@ -8,6 +8,7 @@ import pytest
 
 from methods import base
 from mixbench import catalog
+from mixbench.declaration import SAID, Declaration
 
 METHODS = Path(base.__file__).parent
 
@@ -90,9 +91,7 @@ def test_declaration_read_from_source_is_the_signature_of_the_class(name):
     assert [type(default) for default in declared.options.values()] == [type(one.default) for one in options]
     assert declared.given == tuple(one.name for one in parameters if one.kind is not one.KEYWORD_ONLY)
     assert declared.label == mixer.label
-    assert {said: getattr(declared, said) for said in catalog.SAID} == {
-        said: getattr(mixer, said) for said in catalog.SAID
-    }
+    assert {said: getattr(declared, said) for said in SAID} == {said: getattr(mixer, said) for said in SAID}
     assert declared.summary == inspect.getdoc(mixer).splitlines()[0]
     hints = typing.get_type_hints(mixer.__init__)
     words = {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
@@ -107,7 +106,7 @@ def test_option_is_one_of_the_words_that_it_is_annotated_with():
 
 def test_declaration_has_all_that_a_file_says(ours):
     ours("mine", MIXER)
-    assert catalog.declaration("mine") == catalog.Declaration(
+    assert catalog.declaration("mine") == Declaration(
         name="mine",
         label="My way",
         source="Me, 2025",
@@ -195,7 +194,7 @@ class Stranger:
 
 def test_mixer_of_another_package_is_found_through_its_entry_point(theirs):
     theirs(THEIRS, gridmix="Theirs")
-    assert catalog.declaration("gridmix") == catalog.Declaration(
+    assert catalog.declaration("gridmix") == Declaration(
         name="gridmix",
         label="Their way",
         source="They, 2025",

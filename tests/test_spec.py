@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from mixbench.plain import cast_to
 from mixbench.resolve import load_sweep
-from mixbench.spec import ABOVE, AT_LEAST, CHOICES, LINKS, Run, as_options, cast_to, convert
+from mixbench.spec import ABOVE, AT_LEAST, CHOICES, LINKS, Run, as_options, convert
 
 DIGITS = {"dataset": "digits", "model": "tiny", "train_images": 100, "pad": 1, "flip": False}
 QUICK = DIGITS | {"epochs": 200, "batch_size": 50, "schedule": "cosine"}
