@@ -49,6 +49,19 @@ def test_every_sweep_has_the_cells_and_runs_that_its_first_line_says(name, load)
     assert [len(sweep.cells), sum(map(len, sweep.stages())), len(sweep.stages())] == [*map(int, said.groups())]
 
 
+@pytest.mark.parametrize("name", OF_THE_PAPER)
+def test_every_sweep_of_the_paper_has_a_trial_of_the_same_cells_for_a_small_machine(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, places = ROOT / "sweeps" / f"{name}.yaml", {"data": tmp_path / "data", "results": tmp_path / "results"}
+    trial, real = load_sweep(path, **places, mini=True), load_sweep(path, **places)
+    assert [(cell.row, cell.column) for cell in trial.cells] == [(cell.row, cell.column) for cell in real.cells]
+    runs = [run for stage in trial.stages() for run in stage]
+    assert all(run.mini and run.model == "resnet8" for run in runs)
+    assert all(run.epochs * run.train_images <= 400 for run in runs if run.task != "bank")
+    assert all(len(cell.runs) == 1 for cell in trial.cells)
+    assert len(trial.stages()) == len(real.stages())
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_every_cell_of_a_table_stands_beside_the_papers_number(name, load, tmp_path):
     grid = build(load(name), Store(tmp_path, tell=print), "last")
