@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from analysis.grid import Grid
 from analysis.places import leaf_of, shortest
+from analysis.readings import Reading
 from mixbench.spec import EMA
 
 COST = ("images_per_sample", "forward_passes", "backward_passes")
@@ -40,12 +42,15 @@ def averages(grid: Grid) -> Iterator[str]:
 def costs(grid: Grid) -> Iterator[str]:
     """Rows whose steps are dearer than those of plain training, where the method says so."""
     cells = {leaf_of(grid, entry, "")[:2]: entry.readings for entry in grid.entries.values() if entry.readings}
-    found = {leaf: {tuple(one.result.notes.get(name, 1) for name in COST) for one in cells[leaf]} for leaf in cells}
-    for cost in sorted(set().union(*found.values()) - {(1, 1, 1)}):
+    found = {leaf: tuple(_mean(cells[leaf], name) for name in COST) for leaf in cells}
+    for cost in sorted({*found.values()} - {("1", "1", "1")}):
         images, forward, backward = cost
-        chosen = [leaf for leaf, costs in found.items() if cost in costs]
+        chosen = [leaf for leaf, cost_of_cell in found.items() if cost_of_cell == cost]
         yield (
-            f"{shortest(chosen, list(found))}: in each step the network learns from {images:g} images for each one of "
-            f"plain training, and the method takes {forward:g} passes forward and {backward:g} backward instead of one "
-            f"each"
+            f"{shortest(chosen, list(found))}: in each step the network learns from {images} images for each one of "
+            f"plain training, and the method takes {forward} passes forward and {backward} backward instead of one each"
         )
+
+
+def _mean(readings: Sequence[Reading], name: str) -> str:
+    return f"{fmean(float(one.result.notes.get(name, 1)) for one in readings):.3g}"

@@ -136,7 +136,7 @@ def _mixers(grid: Grid) -> Iterator[str]:
         if old:
             yield (
                 f"{shortest(old, among)}: made by another version of the code of {method} than today's; to have them "
-                f"made again, delete the folders {method}-* below runs/"
+                f"made again, delete the folders {'mini-' * grid.sweep.mini}{method}-* below runs/"
             )
 
 

@@ -110,6 +110,7 @@ class Grid:
         return {
             "row": row,
             "column": column,
+            "mini": self.sweep.mini,
             "metric": metric,
             "counted": self.metric,
             "mean": ours.mean if ours else None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from methods.base import Batch, Criterion, Mixed, Mixer, Network, register
-from methods.ops import Poll, beside, check_alpha, check_weight, draw_lam, laid_out_as
+from methods.ops import Poll, beside, check_alpha, check_weight, costs, draw_lam, laid_out_as
 from methods.pictures import apply
 
 LEAST_LEVEL, MOST_LEVEL = 0.1, 10.0
@@ -167,6 +168,11 @@ class AugMix(Mixer):
         if not self.jsd:
             return Mixed(laid_out_as(batch.x, mixed), batch.y)
         return Views(laid_out_as(batch.x, torch.cat([batch.x, mixed])), batch.y, self.jsd)
+
+    def notes(self) -> Mapping[str, float | str]:
+        """What its steps cost; how often this process was asked whether images are 8-bit."""
+        views = 3 if self.jsd else 1
+        return costs(images=views, forward=views, backward=views) | {"polls": self.poll.count}
 
     def draw(self, count: int) -> Draws:
         """All that is random in so many mixtures."""

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from methods.attention import MaskBlock, channels_of, stage_features, stage_named
 from methods.base import Batch, Criterion, Mixed, Mixer, Network, register
-from methods.ops import beside, check_alpha, check_weight, draw_lam, draw_partners, soft_labels
+from methods.ops import beside, check_alpha, check_weight, costs, draw_lam, draw_partners, soft_labels
 
 CONSTANT = 0.1
 """The share of a training in which the momentum stays where it begins."""
@@ -180,7 +180,7 @@ class AutoMix(Mixer):
 
     def notes(self) -> Mapping[str, float | str]:
         """What a step costs, where that of plain training is one image, one pass forward and one back."""
-        return {"images_per_sample": 2, "forward_passes": 4, "backward_passes": 3}
+        return costs(images=2, forward=4, backward=3)
 
 
 @dataclass(frozen=True)

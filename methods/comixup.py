@@ -15,7 +15,7 @@ from methods.blocks import DIVERGED, block_saliency, check_grids, same_block
 from methods.collage import Collages, Single, peak_positions
 from methods.ops import Poll, beside, check_weight, draw_lam, laid_out_as
 from methods.potts import Integers
-from methods.saliency import WithClean, clean_gradient, magnitude
+from methods.saliency import WithClean, clean_gradient, gradient_costs, magnitude
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ class CoMixup(Mixer):
         return torch.from_numpy((halves(shares) + first).reshape(-1, blocks, 2))
 
     def notes(self) -> Mapping[str, float | str]:
-        """How often the device was asked for values: labels are found on the CPU."""
-        return {"polls": self.poll.count}
+        """What its steps cost; how often the device was asked for values, as labels are found on the CPU."""
+        return gradient_costs(self.clean_lam) | {"polls": self.poll.count}
 
 
 def halves(shares: Single) -> Integers:

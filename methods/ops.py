@@ -187,6 +187,17 @@ class Poll:
         return of.cpu()
 
 
+def costs(*, images: float = 1, forward: float = 1, backward: float = 1) -> dict[str, float]:
+    """What a mixer is to note of what its steps cost, where plain training's is 1 each.
+
+    Args:
+        images: how many the network learns from, for each image of the batch.
+        forward: passes of a network of its size, all networks together.
+        backward: likewise; one that only goes to the images, and not to weights, is half of one.
+    """
+    return {"images_per_sample": images, "forward_passes": forward, "backward_passes": backward}
+
+
 def laid_out_as(x: Tensor, images: Tensor) -> Tensor:
     """The images, (N, C, H, W), in the memory format of ``x``."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last)

@@ -22,7 +22,7 @@ from methods.ops import (
     pair,
     soft_labels,
 )
-from methods.saliency import WithClean, clean_gradient, magnitude
+from methods.saliency import WithClean, clean_gradient, gradient_costs, magnitude
 from methods.transport import assemble, sources
 
 MOST_MOVED = 16
@@ -209,8 +209,8 @@ class PuzzleMix(Mixer):
         return share, (moved[: len(x)], moved[len(x) :])
 
     def notes(self) -> Mapping[str, float | str]:
-        """How often this process asked the device for a value: a solver has to know whether it is done."""
-        return {"polls": self.poll.count}
+        """What its steps cost; how often this process asked the device for a value, as a solver has to."""
+        return gradient_costs(self.clean_lam) | {"polls": self.poll.count}
 
     def _side(self, size: int, blocks: int) -> int:
         """How many of the blocks that are moved there are along a side."""

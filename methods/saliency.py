@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Batch, Criterion, Mixed, Network, TeacherMixer
-from methods.ops import beside, check_choice
+from methods.ops import beside, check_choice, costs
 
 ROUNDING = 1e-6
 """A map whose range is below this share of its largest magnitude is constant but for float32 rounding."""
@@ -52,7 +52,8 @@ class CamMixer(TeacherMixer):
         Of this process: what an earlier one that was stopped did for the same run is not in it.
         """
         place = {} if self.views is None else {"maps_kept_on": self.views.place}
-        return {"maps": self._asked, "maps_saved": self._asked - self._shown} | place
+        found = {"maps": self._asked, "maps_saved": self._asked - self._shown} | place
+        return costs(forward=1 + self._shown / max(1, self._asked)) | found
 
     def _look(self, batch: Batch, places: Tensor | slice) -> Tensor:
         if isinstance(places, Tensor):
@@ -106,6 +107,11 @@ def clean_gradient(net: Network, x: Tensor, y: Tensor, clean_lam: float) -> tupl
         gradient, *of_weights = torch.autograd.grad(loss, [x, *learning])
         clean = cast("Tensor", Differentiated.apply(loss.detach(), of_weights, *learning))
     return gradient * net.std, clean
+
+
+def gradient_costs(clean_lam: float) -> dict[str, float]:
+    """What steps cost whose mixer asks for `clean_gradient`, see `methods.ops.costs`."""
+    return costs(images=2, forward=2, backward=2) if clean_lam else costs(forward=2, backward=1.5)
 
 
 class Differentiated(torch.autograd.Function):

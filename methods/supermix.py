@@ -12,7 +12,7 @@ from torch import Tensor
 
 from methods.bank import Mixes, as_bytes
 from methods.base import Batch, Criterion, Mixed, Network, TeacherMixer, register
-from methods.ops import Poll, beside, check_alpha, check_choice, check_weight, draw_lam, laid_out_as
+from methods.ops import Poll, beside, check_alpha, check_choice, check_weight, costs, draw_lam, laid_out_as
 from methods.supermasks import Search, Sets, Solved, blended, full_masks, required, smoothing_kernel, solve
 
 
@@ -126,6 +126,8 @@ class SuperMix(TeacherMixer):
         self.poll = Poll()
         self._steps = torch.zeros(max_iter + 1, dtype=torch.int64)
         """How many mixes finished after so many steps; at 0, those that did not."""
+        self._taken = torch.zeros((), dtype=torch.int64)
+        """Steps of all mixes."""
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
         """Mix one batch.
@@ -175,11 +177,15 @@ class SuperMix(TeacherMixer):
         counts = self._steps.double().cpu()
         finished = counts[1:].sum().item()
         steps = (counts * torch.arange(len(counts))).sum().item()
-        found = {"finished": finished / max(1.0, counts.sum().item()), "steps_to_finish": steps / max(1.0, finished)}
+        taken = self._taken.item() / max(1.0, counts.sum().item())
+        asked = 1 + (self.class_from == "prediction")
+        found = costs(forward=1 + asked + taken, backward=1 + taken / 2)
+        found |= {"finished": finished / max(1.0, counts.sum().item()), "steps_to_finish": steps / max(1.0, finished)}
         return found | {"polls": self.poll.count}
 
     def _count(self, solved: Solved) -> None:
         self._steps = self._steps.to(solved.steps.device)
+        self._taken = self._taken.to(solved.steps.device) + solved.steps.sum()
         self._steps.scatter_add_(0, solved.steps * solved.finished, torch.ones_like(solved.steps))
 
     def _check(self, batch: Batch) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from methods.bank import Mixes
 from methods.base import Batch, Criterion, Mixed, Mixer, Network, register
-from methods.ops import beside, check_choice, laid_out_as
+from methods.ops import beside, check_choice, costs, laid_out_as
 from methods.supermix import soft_target
 
 
@@ -83,6 +83,10 @@ class SuperMixOffline(Mixer):
     def bank(self) -> Mixes:
         """The stored set."""
         return Mixes(*(getattr(self, name) for name in Mixes._fields))
+
+    def notes(self) -> Mapping[str, float | str]:
+        """What its steps cost."""
+        return costs(images=2, forward=2, backward=2)
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
         """Put as many mixed images beside a batch.

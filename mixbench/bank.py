@@ -89,10 +89,11 @@ class MakeBank:
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """The batches of an epoch, as `mixbench.tasks.Classify` has them, until the bank is full."""
-        for batch in self._train.epoch(self._streams, epoch, self._run.batch_size, skip=skip):
+        batches = self._train.epoch(self._streams, epoch, self._run.batch_size, skip=skip)
+        for batch in () if self._shelf.full else batches:
+            yield batch
             if self._shelf.full:
                 return
-            yield batch
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> Tensor:

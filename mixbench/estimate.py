@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from mixbench import catalog
 from mixbench.display import duration
+from mixbench.files import DamagedError
 from mixbench.grid import Sweep, of_any_seed
 from mixbench.spec import Run
 from mixbench.store import Store
@@ -23,7 +25,7 @@ class Estimate:
     Attributes:
         measured: seconds of those like which others have finished in these results, where those ran.
         measured_runs: how many these are.
-        told: hours on one GPU of those whose recipes say what Simple takes.
+        told: hours on one GPU, in float32, of those whose recipes say what Simple takes.
         told_runs: how many these are.
         unknown: how many are neither.
     """
@@ -40,7 +42,7 @@ class Estimate:
             yield f"{_runs(self.measured_runs)} would take {duration(self.measured)}, by what other seeds took here"
         if self.told_runs:
             hours = f"{self.told:.1f}" if self.told < 100 else f"{self.told:.0f}"
-            yield f"{_runs(self.told_runs)} would take {hours} GPU-hours: a recipe's for Simple, times the passes"
+            yield f"{_runs(self.told_runs)} would take {hours} GPU-hours in float32: Simple's by recipe, times passes"
         if self.unknown:
             yield f"{_runs(self.unknown)}: unknown, neither recipes nor runs of other seeds say how long"
 
@@ -52,12 +54,14 @@ def estimate(todo: Sequence[Run], sweep: Sweep, store: Store) -> Estimate:
     """
     took: dict[Run, list[float]] = {}
     for run in store.known():
-        result = store.recorded(run)
-        if result is not None:
-            took.setdefault(of_any_seed(run), []).append(result.seconds)
-    measured = [fmean(took[like]) for run in todo if (like := of_any_seed(run)) in took]
-    rest = [run for run in todo if of_any_seed(run) not in took]
-    told = [sweep.hours[run] * _passes(run) for run in rest if run in sweep.hours and run.task != "import"]
+        with contextlib.suppress(DamagedError):  # what is damaged is told by those who need it
+            result = store.recorded(run)
+            if result is not None:
+                took.setdefault(of_any_seed(run), []).append(result.seconds)
+    trained = [run for run in todo if run.task != "import"]  # an import takes moments
+    measured = [fmean(took[like]) for run in trained if (like := of_any_seed(run)) in took]
+    rest = [run for run in trained if of_any_seed(run) not in took]
+    told = [sweep.hours[run] * _passes(run) for run in rest if run in sweep.hours]
     return Estimate(sum(measured), len(measured), sum(told), len(told), len(rest) - len(told))
 
 

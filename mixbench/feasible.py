@@ -10,6 +10,16 @@ from mixbench.nets import SMALLEST
 from mixbench.spec import Run
 
 
+def epochs_of(run: Run, facts: Facts) -> float:
+    """How often a run goes through as many images as the data set has, for an estimate.
+
+    A bank stops once it is full: half of its mixes are taken to be good enough.
+    """
+    images = run.train_images or facts.train_images
+    epochs = min(run.epochs, 2 * run.bank_images / images) if run.task == "bank" else run.epochs
+    return epochs * images / facts.train_images
+
+
 def canonical(facts: Facts, run: Run) -> Run:
     """The run without what only says again what the data set is: equal experiments must be equal runs."""
     everything = {"train_images": facts.train_images, "test_images": facts.test_images}

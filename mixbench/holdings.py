@@ -25,6 +25,7 @@ def commands(context: click.Context, data: Path, results: Path) -> int:
 
     A first look reads what it shows.
     """
+    context.default_map = {command: {"data": str(data)} for command in ("get", "check")}
     if context.invoked_subcommand is None:
         from mixbench.data import CACHE, DATASETS
         from mixbench.data.standing import standing

@@ -37,15 +37,15 @@ class Plan:
 
     def outdated(self, store: Store) -> list[str]:
         """Methods of which results stand here that another version of their file made, a sentence each."""
-        made: dict[str, int] = {}
+        made: Counter[tuple[str, str]] = Counter()
         for run, state in self.states.items():
             result = store.recorded(run) if state == "done" else None
             if result is not None and result.code != catalog.code(run.method):
-                made[run.method] = made.get(run.method, 0) + 1
+                made[run.method, run.family] += 1
         return [
             f"{count} results of {method} were made by another version of its code than today's, and stand; to have "
-            f"them made again, delete {store.root / 'runs' / (method + '-*')}"
-            for method, count in made.items()
+            f"them made again, delete {store.root / 'runs' / (family + '-*')}"
+            for (method, family), count in made.items()
         ]
 
     def sentence(self) -> str:

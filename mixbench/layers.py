@@ -44,9 +44,10 @@ class Layers:
             told |= mini.options.get(method, {})
         return as_options(catalog.settled(method, told))
 
-    def model(self, setting: str) -> str:
-        """The network: the setting's, or the small one of a trial."""
-        return next((mini.model for mini in reversed(self.minis) if mini.model), setting.rpartition("/")[2])
+    def model(self, setting: str, task: str) -> str:
+        """The network: the setting's, or the small one of a trial; but a checkpoint fits its own network only."""
+        small = [mini.model for mini in self.minis if mini.model and task != "import"]
+        return small[-1] if small else setting.rpartition("/")[2]
 
     def seeds(self, seeds: Sequence[int]) -> Sequence[int]:
         """Of the sweep's, those that are used: all, or the first few in a trial."""
@@ -57,10 +58,14 @@ class Layers:
         """How a run is computed."""
         return Resources(**{key: value for one in self.recipes for key, value in one.resources.items()})
 
-    def hours(self, epochs: int) -> float | None:
-        """What so many epochs of Simple take on one GPU; None where no recipe says, and in a trial."""
-        told = [one.hours / one.values["epochs"] for one in self.recipes if one.hours and "epochs" in one.values]
-        return told[-1] * epochs if told and not self.is_mini else None
+    def hours(self, images: int) -> float | None:
+        """What an epoch of Simple over so many images takes on one GPU in float32; None where no recipe says."""
+        told = [
+            one.hours / one.values["epochs"] * images / (one.values.get("train_images") or images)
+            for one in self.recipes
+            if one.hours and "epochs" in one.values
+        ]
+        return told[-1] if told and not self.is_mini else None
 
     @property
     def minis(self) -> list[Mini]:

@@ -12,7 +12,7 @@ from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts
 from mixbench.declaration import Declaration
 from mixbench.grid import Cell, Resources, Sweep
 from mixbench.layers import Layers
-from mixbench.places import Places
+from mixbench.own import Places
 from mixbench.recipes import blaming
 from mixbench.spec import LINKS, Run
 from mixbench.sweepfile import LINK_KEYS, Column, Link, Row, SweepFile
@@ -125,18 +125,19 @@ class _Resolver:
         return self._runs[request.key]
 
     def seeds(self, column: Column) -> Sequence[int]:
-        """Those of a column's cells.
+        """Those of a column's cells."""
+        return self._layers(column.setting, *column.overlay).seeds(self._said.seeds)
+
+    def _layers(self, setting: str, *names: str) -> Layers:
+        """The recipe of a setting, and those that are laid over it.
 
         Raises:
-            ValueError: this is a trial, and its recipes say nothing of one.
+            ValueError: this is a trial, and the setting's says nothing of one.
         """
-        layers = self._layers(column.setting, *column.overlay)
-        if self._is_mini and not layers.minis:
-            raise ValueError(f"{self._path}: --mini: the recipe for {column.setting} says nothing of it; add 'mini:'")
-        return layers.seeds(self._said.seeds)
-
-    def _layers(self, *names: str) -> Layers:
-        return Layers([self._recipes.find(name) for name in names], self._is_mini)
+        recipes = [self._recipes.find(name) for name in (setting, *names)]
+        if self._is_mini and recipes[0].mini is None:
+            raise ValueError(f"{self._path}: --mini: the recipe for {setting} says nothing of it; add 'mini:'")
+        return Layers(recipes, self._is_mini)
 
     def label(self, column: Column) -> str:
         """How tables print a column: its recipe's label, else data set and model."""
@@ -171,7 +172,7 @@ class _Resolver:
                 options=options,
                 dataset=dataset,
                 content=content,
-                model=layers.model(request.setting),
+                model=layers.model(request.setting, values.get("task", Run.task)),
                 seed=request.seed,
                 mini=self._is_mini,
                 **values,
@@ -187,9 +188,9 @@ class _Resolver:
                     )
         self._known[run] = facts
         self.resources[run] = layers.resources()
-        hours = layers.hours(run.epochs)
-        if hours is not None:
-            self.hours[run] = hours
+        hours = layers.hours(facts.train_images)
+        if hours is not None and run.precision == "float32":
+            self.hours[run] = hours * feasible.epochs_of(run, facts)
         return run
 
     def _sweep_set(self, request: _Request) -> Mapping[str, Any]:

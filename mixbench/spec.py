@@ -176,12 +176,16 @@ class Run:
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
     @property
+    def family(self) -> str:
+        """What the folders of all runs of its method begin with; of trials, those of trials."""
+        return f"mini-{self.method}" if self.mini else self.method
+
+    @property
     def folder(self) -> str:
         """Name of its folder below ``results/runs``: readable, and unique by the id at its end."""
-        mini = ("mini",) if self.mini else ()
         task = () if self.task == "classify" else (self.task,)
         dataset = self.dataset.removeprefix("image_folder:").strip("/").replace("/", "_")
-        return "-".join((*mini, self.method, *task, dataset, self.model, f"s{self.seed}", self.id))
+        return "-".join((self.family, *task, dataset, self.model, f"s{self.seed}", self.id))
 
     @property
     def setting(self) -> str:

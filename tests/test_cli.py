@@ -78,8 +78,15 @@ def test_dry_run_says_how_long_it_would_take_and_from_what(mixbench, tiny, tmp_p
     lines = mixbench("run", tiny, "--dry-run").out.splitlines()[-2:]
     assert lines == [
         "1 run would take 2 min, by what other seeds took here",
-        "4 runs would take 14.0 GPU-hours: a recipe's for Simple, times the passes",  # 2 x 1 and 2 x 1.33 passes
+        "4 runs would take 14.0 GPU-hours in float32: Simple's by recipe, times passes",  # 2 x 1 and 2 x 1.33
     ]
+
+
+def test_dry_run_does_not_mind_another_runs_damaged_result(mixbench, tiny, tmp_path, finish):
+    done = replace(runs_of(tiny)[0], epochs=77)
+    finish(tmp_path / "results", done)
+    (tmp_path / "results" / "runs" / done.folder / "result.json").write_text("damaged")
+    assert mixbench("run", tiny, "--dry-run").code == 0
 
 
 def test_dry_run_says_of_what_it_does_not_know_how_long_it_would_take(mixbench, tiny):

@@ -1,5 +1,8 @@
 """A trial of a sweep on a small machine: what a recipe's ``mini:`` changes, and that it is never taken for the real."""
 
+import csv
+import io
+
 import pytest
 
 from mixbench.resolve import load_sweep
@@ -99,6 +102,47 @@ def test_report_of_an_unfinished_trial_names_the_command_for_a_trial(mixbench, p
 
 def test_a_trial_is_run_as_it_is_asked_for(mixbench, path):
     assert "12 runs in 3 stages" in mixbench("run", path, "--mini", "--dry-run").out
+
+
+def test_a_trial_is_marked_as_one_for_machines_too(mixbench, path, finish):
+    for run in everything(path, mini=True):
+        finish(path.parent / "results", run)
+    for flag, said in ((["--mini"], "True"), ([], "False")):
+        first, *_ = csv.DictReader(io.StringIO(mixbench("report", path, "--format", "csv", *flag).out))
+        assert first["mini"] == said
+
+
+def test_what_is_to_be_deleted_of_a_trial_are_trials(mixbench, path, finish, monkeypatch):
+    for run in everything(path, mini=True):
+        finish(path.parent / "results", run, code="0123456789")
+    for words in (("run", path, "--mini", "--dry-run"), ("report", path, "--mini")):
+        said = mixbench(*words)
+        told = " ".join((said.out + said.err).split())
+        assert "mini-cutmix-*" in told
+        assert "/cutmix-*" not in told
+        assert " cutmix-*" not in told
+
+
+def test_a_link_to_a_setting_without_a_mini_is_no_trial(refused, path):
+    path.write_text(
+        path.read_text()
+        .replace("policy: {recipe: search}", "policy: {recipe: search, setting: digits/resnet20}")
+        .replace("recipes:\n", "recipes:\n  digits/resnet20: {epochs: 400, pad: 1}\n")
+    )
+    assert refused("run", path.name, "--mini").endswith(
+        "the recipe for digits/resnet20 says nothing of it; add 'mini:'"
+    )
+
+
+def test_an_imported_network_keeps_its_model_in_a_trial(path, tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"weights")
+    path.write_text(
+        path.read_text()
+        .replace("teacher: {method: simple, seed: 3}", "teacher: {method: simple, recipe: theirs}")
+        .replace("recipes:\n", "recipes:\n  theirs: {task: import, checkpoint: net.pt, mean: [0.5], std: [0.5]}\n")
+    )
+    imports = [run for run in everything(path, mini=True) if run.task == "import"]
+    assert {run.model for run in imports} == {"resnet8"}
 
 
 def test_show_does_not_take_a_trials_run_for_one_of_its_small_network(mixbench, path, finish, tmp_path):

@@ -76,3 +76,14 @@ def test_puzzlemix_has_kim_et_als_options(runs):
 
 def test_kim_et_als_recipes_can_be_had_with_cross_entropy(runs):
     assert runs({"cifar100/wrn28_10": "ce"}, "simple")["simple"].criterion == "ce"
+
+
+@pytest.mark.parametrize("name", [name for name, said in RECIPES.items() if "/" not in name and "task" not in said])
+@pytest.mark.parametrize("setting", [name for name, said in RECIPES.items() if "mini" in said and "/" in name])
+def test_every_recipe_that_is_laid_over_a_setting_leaves_its_trial_possible(setting, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "one.yaml"
+    path.write_text(yaml.safe_dump({"settings": [{setting: name}], "methods": ["simple"], "seeds": [0]}))
+    (cell,) = load_sweep(path, data=tmp_path, results=tmp_path, mini=True).cells
+    assert cell.runs[0].epochs <= 2
+    assert cell.runs[0].milestones == ()
