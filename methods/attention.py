@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Network
+from methods.ops import unhalved
 from methods.saliency import eval_mode
 
 
@@ -31,6 +32,10 @@ class MaskBlock(nn.Module):
 
     def forward(self, own: Tensor, other: Tensor, lam: float) -> Tensor:
         """Logits of showing the other image, (N, 1, h, w), by features of both, (N, D, h, w) float32."""
+        with unhalved(own):  # whose bfloat16 is too coarse for a softmax over places
+            return self._logits(own, other, lam)
+
+    def _logits(self, own: Tensor, other: Tensor, lam: float) -> Tensor:
         if self.lam_concat:
             own, other = (
                 torch.cat([one, one.new_full((len(one), 1, *one.shape[2:]), weight)], 1)
@@ -41,6 +46,20 @@ class MaskBlock(nn.Module):
         attention = (query.transpose(1, 2) @ key / math.sqrt(query.shape[1])).softmax(2)
         logits: Tensor = attention @ value.transpose(1, 2)
         return logits.reshape(-1, 1, *own.shape[2:])
+
+
+class Headed(nn.Module):
+    """A network with another last layer."""
+
+    def __init__(self, net: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self._net = net
+        self._head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (N, G) float32, of images in [0, 1]."""
+        features: Tensor = cast("Network", self._net).features(x)
+        return cast("Tensor", self._head(features.float().mean((2, 3))))
 
 
 def stage_features(net: nn.Module, stage: str, x: Tensor) -> Tensor:

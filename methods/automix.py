@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from methods.attention import MaskBlock, channels_of, stage_features, stage_named
+from methods.attention import Headed, MaskBlock, channels_of, stage_features, stage_named
 from methods.base import Batch, Criterion, Mixed, Mixer, Network, register
 from methods.ops import beside, check_alpha, check_weight, costs, draw_lam, draw_partners, soft_labels
 
@@ -213,20 +213,6 @@ class Taught(Mixed):
         mixed, clean = logits.chunk(2)
         pairs = ((mixed, self.y), (clean, self.clean), (self.answers, self.taught))
         return torch.stack([criterion(*pair).mean() for pair in pairs]).sum() + self.penalty
-
-
-class Headed(nn.Module):
-    """A network with another last layer."""
-
-    def __init__(self, net: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self._net = net
-        self._head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, (N, G) float32, of images in [0, 1]."""
-        features: Tensor = cast("Network", self._net).features(x)
-        return cast("Tensor", self._head(features.float().mean((2, 3))))
 
 
 def show(x: Tensor, partners: Tensor, mask: Tensor) -> Tensor:

@@ -18,14 +18,12 @@ class Mixes(NamedTuple):
         lam: (M, k), how much of each of its images a mix should show.
         classes: (M, k) int64, of these images.
         sources: (M, k) int64, their numbers; -1 where these are not known.
-        seen: (M,) int64, the class that the teacher finds likeliest in the mix.
     """
 
     x: Tensor
     lam: Tensor
     classes: Tensor
     sources: Tensor
-    seen: Tensor
 
 
 @runtime_checkable
@@ -48,7 +46,7 @@ def empty(size: int, k: int, *, channels: int, side: int) -> Mixes:
     x = torch.zeros(size, channels, side, side, dtype=torch.uint8)
     lam = torch.full((size, k), 1 / k)
     numbers = torch.zeros(size, k, dtype=torch.int64)
-    return Mixes(x, lam, numbers, numbers.clone(), numbers[:, 0].clone())
+    return Mixes(x, lam, numbers, numbers.clone())
 
 
 def as_bytes(x: Tensor) -> Tensor:

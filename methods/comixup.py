@@ -13,7 +13,7 @@ from torch import Tensor
 from methods.base import Batch, Mixed, Mixer, Network, register
 from methods.blocks import DIVERGED, block_saliency, check_grids, same_block
 from methods.collage import Collages, Single, peak_positions
-from methods.ops import Poll, beside, check_weight, draw_lam, laid_out_as
+from methods.ops import Poll, beside, check_weight, draw_lam, laid_out_as, unhalved
 from methods.potts import Integers
 from methods.saliency import WithClean, clean_gradient, gradient_costs, magnitude
 
@@ -189,5 +189,5 @@ def shown_labels(y: Tensor, shown: Tensor) -> Tensor:
     places = shown.flatten(1)
     each = y.new_full(places.shape, 1 / places.shape[1], dtype=torch.float32)
     shares = each.new_zeros(len(y), len(y)).scatter_add_(1, places, each)
-    with torch.autocast(y.device.type, enabled=False):  # a matrix product that it would run in bfloat16
+    with unhalved(y):  # a matrix product that it would run in bfloat16
         return shares @ y.float()

@@ -71,7 +71,7 @@ class SmallNetwork(nn.Module):
 
 
 def check(mixer: Mixer, *, net: Network | None = None) -> None:
-    """Run a mixer on batches of 8, 5, 2 and 1 images, in train and eval mode and both memory formats.
+    """Run a mixer on batches of 8, 5, 2 and 1 images, in train and eval mode, both memory formats, and in bfloat16.
 
     Asserts what the training loop relies on: shapes; finite images in [0, 1] (unless ``in_range`` is False) in the
     memory format of the batch's; float32 labels, whose rows are not negative and sum to 1; the same batch from the same
@@ -96,6 +96,9 @@ def check(mixer: Mixer, *, net: Network | None = None) -> None:
             with _named(f"{type(mixer).__name__} in {mode} mode, on a {layout} batch of {size}"):
                 _set_modes(mixer, trial, training=mode == "train")
                 _check_batch(mixer, trial, _batch(trial, size, LAYOUTS[layout]))
+        with _named(f"{type(mixer).__name__} on images in bfloat16"):
+            batch = _batch(trial, sizes[0], torch.contiguous_format)
+            _check_batch(mixer, trial, Batch(batch.x.bfloat16(), batch.y))
     finally:
         mixer.generator = generator
         mixer.train(training)

@@ -213,6 +213,12 @@ def planes(maps: Tensor, values: Tensor) -> Tensor:
     return torch.cat([maps, constant], dim=1).contiguous(memory_format=torch.channels_last)
 
 
+def unhalved(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which nothing on the device of ``x`` is in half precision, whatever autocast surrounds it."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
 def computing_in(precision: torch.dtype, x: Tensor) -> AbstractContextManager[object]:
     """A context in which networks compute in ``precision`` on the device of ``x``; float32 leaves all as it is."""
     return nullcontext() if precision == torch.float32 else torch.autocast(x.device.type, precision)

@@ -133,7 +133,9 @@ def _origins(low: Tensor, high: Tensor, size: int, mode: str) -> Tensor:
     In rows, or in columns; beyond that the place of the border.
     """
     shift = 0.0 if mode == "nearest" else 0.5
-    scale = (size / (high - low).clamp_min(1).float())[:, None]
+    extent = (high - low).clamp_min(1).float()
+    # A number divided by a tensor would be its reciprocal, rounded, times the number.
+    scale = (torch.full_like(extent, size) / extent)[:, None]
     within = torch.arange(size, device=low.device) - low[:, None]
     return ((within + shift) * scale - shift).clamp_(0, size - 1)
 

@@ -104,7 +104,7 @@ def clean_gradient(net: Network, x: Tensor, y: Tensor, clean_lam: float) -> tupl
         x = x.detach().requires_grad_()
         # Cross-entropy grows with the number of classes where a mean over them does not (main.py of the authors).
         loss = 2 * clean_lam / y.shape[1] * F.cross_entropy(net(x), y)
-        gradient, *of_weights = torch.autograd.grad(loss, [x, *learning])
+        gradient, *of_weights = torch.autograd.grad(loss, [x, *learning], allow_unused=True)
         clean = cast("Tensor", Differentiated.apply(loss.detach(), of_weights, *learning))
     return gradient * net.std, clean
 
@@ -118,15 +118,15 @@ class Differentiated(torch.autograd.Function):
     """A loss that has been differentiated: what is known of its gradient need not be computed a second time."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, of_weights: Sequence[Tensor], *weights: Tensor) -> Tensor:  # noqa: ARG004
-        """The scalar ``loss``; ``of_weights`` is its gradient by each of ``weights``."""
+    def forward(ctx: Any, loss: Tensor, of_weights: Sequence[Tensor | None], *weights: Tensor) -> Tensor:  # noqa: ARG004
+        """The scalar ``loss``; ``of_weights`` is its gradient by each of ``weights``, None by one that it lacks."""
         ctx.of_weights = of_weights
         return loss.clone()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """That gradient, for the weights."""
-        return None, None, *(gradient * upstream for gradient in ctx.of_weights)
+        return None, None, *(None if one is None else one * upstream for one in ctx.of_weights)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class SoftmaxCAM(CamMixer):
             weights = pair(mask.mean((1, 2, 3)))
         else:
             (weights,) = beside(batch.x, draw_lam(size, 2, self.alpha, self.generator))
-        mixed = batch.x[partners[:, 1]].lerp_(batch.x, mask)
+        mixed = batch.x[partners[:, 1]].lerp_(batch.x, mask.to(batch.x.dtype))
         return Mixed(mixed, soft_labels(batch.y, partners, weights))
 
 

@@ -2,7 +2,9 @@
 
 Every set is on its own. Its loss is brought to 0 by Newton steps along its smoothed gradient, until the classes that
 the teacher finds likeliest in the mix are those of the set. So does the authors' code (alldbi/SuperMix at d63d25a); but
-here a step is one pass forth and one back, and a set that has finished costs nothing.
+here a step is one pass forth and one back, and a set that has finished costs nothing: on the CPU at once, elsewhere
+once it is asked which have. On a GPU a search may differ from run to run: bilinear resizing adds gradients up in any
+order there, and some searches make much of the last bit.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.ops import Poll, beside
+from methods.ops import Poll, beside, unhalved
 
 SHORTEST, LONGEST = 1e-4, 2000.0
 """Between these a step's length is kept."""
@@ -100,7 +102,8 @@ def smoothed(maps: Tensor, kernel: Tensor | None) -> Tensor:
     right = len(kernel) // 2
     left = len(kernel) - 1 - right
     planes = F.pad(maps.flatten(0, 1)[:, None], (left, right, left, right))
-    planes = F.conv2d(F.conv2d(planes, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+    with unhalved(maps):  # convolutions that it would run in bfloat16
+        planes = F.conv2d(F.conv2d(planes, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
     return planes.view_as(maps)
 
 
@@ -210,7 +213,8 @@ def solve(teacher: Teacher, sets: Sets, search: Search, *, allowed: int, poll: P
         seen.variables.detach().clone(), seen.logits.detach().clone(), ~working.going, torch.zeros_like(rows)
     )
     for step in range(search.max_iter):
-        left = poll.values(working.going).nonzero()[:, 0] if step and step % patience == 0 else None
+        asked = step == 1 or (step > 0 and step % patience == 0)  # many finish with the first step
+        left = poll.values(working.going).nonzero()[:, 0] if asked else None
         if left is not None and len(left) == 0:
             break
         variables, gradient, loss = seen.variables.detach(), slopes(seen, working.going), seen.loss.detach()

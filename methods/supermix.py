@@ -166,8 +166,7 @@ class SuperMix(TeacherMixer):
         """The finished mixes of a batch as a bank keeps them; ``sources`` are places in the batch."""
         made = self.make(batch)
         rows = self.poll.values(made.solved.finished).nonzero()[:, 0].to(batch.x.device)
-        likely = made.solved.logits.argmax(1)
-        return Mixes(as_bytes(made.x[rows]), *(part[rows] for part in (made.lam, made.classes, made.partners, likely)))
+        return Mixes(as_bytes(made.x[rows]), *(part[rows] for part in (made.lam, made.classes, made.partners)))
 
     def notes(self) -> Mapping[str, float | str]:
         """Share of mixes that finished, steps they took in the mean, and how often the device was asked for values.

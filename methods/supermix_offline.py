@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.bank import Mixes
-from methods.base import Batch, Criterion, Mixed, Mixer, Network, register
+from methods.base import Batch, Criterion, Mixed, Network, TeacherMixer, register
 from methods.ops import beside, check_choice, costs, laid_out_as
 from methods.supermix import soft_target
 
@@ -39,15 +39,16 @@ class Beside(Mixed):
 
 
 @register("supermix_offline")
-class SuperMixOffline(Mixer):
+class SuperMixOffline(TeacherMixer):
     """Learns mixed images of a stored set beside natural ones, as the authors' students do (Dabouei et al., 2021).
 
     Follows ``train_student.py`` of their code (alldbi/SuperMix at d63d25a), less its distillation: a step takes a batch
-    of natural images and as many mixed ones in two passes, and costs twice the other methods' in training. Here mixed
-    images are drawn anew for every batch, there they are taken in turn; and the loss is the mean over all images, on
-    the scale of the other methods', where theirs is twice the sum of the two means.
+    of natural images and as many mixed ones in two passes, and the teacher says what it sees in the mixed ones as they
+    are shown. Here mixed images are drawn anew for every batch, there they are taken in turn; and the loss is the mean
+    over all images, on the scale of the other methods', where theirs is twice the sum of the two means.
 
     Args:
+        teacher: the trained network that labels mixed images.
         bank: a run with ``task: bank`` made it.
         pad: mixed images are cropped out of themselves with so many black pixels on each side.
         flip: whether half of them are mirrored.
@@ -59,22 +60,24 @@ class SuperMixOffline(Mixer):
     source = "Dabouei et al., 2021"
     defaults = "train_student.py of alldbi/SuperMix"
     draws = "as many stored mixes as there are images"
-    passes = 2.0
+    passes = 2.33
 
     def __init__(
         self,
+        teacher: Network,
         bank: Mapping[str, Tensor],
         *,
         pad: int = 2,
         flip: bool = True,
         label_from: Literal["teacher", "lam"] = "teacher",
     ) -> None:
-        super().__init__()
+        super().__init__(teacher)
         if pad < 0:
             raise ValueError(f"pad is {pad}: it must be at least 0, in pixels")
         for name in Mixes._fields:
             self.register_buffer(name, bank[name], persistent=False)
-        self._classes = 1 + int(torch.cat([self.bank.classes, self.bank.seen[:, None]], 1).max())
+        known = teacher.fc.out_features if label_from == "teacher" else 0
+        self._classes = max(1 + int(self.bank.classes.max()), known)
         self.pad = pad
         self.flip = flip
         self.label_from = check_choice("label_from", label_from, ("teacher", "lam"))
@@ -86,7 +89,7 @@ class SuperMixOffline(Mixer):
 
     def notes(self) -> Mapping[str, float | str]:
         """What its steps cost."""
-        return costs(images=2, forward=2, backward=2)
+        return costs(images=2, forward=2 + (self.label_from == "teacher"), backward=2)
 
     def forward(self, batch: Batch, net: Network) -> Mixed:
         """Put as many mixed images beside a batch.
@@ -102,7 +105,7 @@ class SuperMixOffline(Mixer):
         chosen, corners, mirrored = beside(batch.x, chosen, corners, mirrored)
         x = cropped(self.bank.x[chosen], self.pad, corners, mirrored).to(batch.x.dtype) / 255
         if self.label_from == "teacher":
-            y = F.one_hot(self.bank.seen[chosen], classes).float()
+            y = F.one_hot(self.teacher(x.float()).argmax(1), classes).float()
         else:
             y = soft_target(self.bank.classes[chosen], self.bank.lam[chosen], classes)
         return Beside(laid_out_as(batch.x, torch.cat([x, batch.x])), y, batch.y.float())
@@ -114,8 +117,8 @@ class SuperMixOffline(Mixer):
             raise ValueError(f"the bank holds images of {held}, but the batch of {given}: take a bank of the same data")
         if self._classes > batch.y.shape[1]:
             raise ValueError(
-                f"the bank shows class {self._classes - 1}, but the labels have {batch.y.shape[1]} classes: take a "
-                f"bank of the same data"
+                f"bank and teacher know {self._classes} classes, but the labels have {batch.y.shape[1]}: take a bank "
+                f"and a teacher of the same data"
             )
 
 

@@ -60,7 +60,8 @@ class PolicyMixer(CamMixer):
         x = self.policy(batch.x, self.maps(batch), draws, fill=net.mean, precision=self.precision)
         y = soft_labels(batch.y, draws.partners, draws.lam)
         # lerp by a weight of 0 or 1 returns one of its ends bit for bit; its result is laid out as batch.x.
-        return Mixed(batch.x.lerp(x, chosen[:, None, None, None]), batch.y.lerp(y, chosen[:, None]))
+        mixed = batch.x.lerp(x.to(batch.x.dtype), chosen[:, None, None, None].to(batch.x.dtype))
+        return Mixed(mixed, batch.y.lerp(y, chosen[:, None]))
 
     def draw(self, x: Tensor) -> tuple[Draws, Tensor]:
         """All that is random in the mix of a batch, and which of its images are mixed, (N,) of 0 and 1."""

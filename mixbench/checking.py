@@ -115,9 +115,9 @@ def _mixer(run: Run, facts: Mapping[Run, Facts], **net: Network) -> Mixer:
 
 
 def _black(about: Facts) -> dict[str, Any]:
-    """A bank of one black image, in which the last class is seen."""
+    """A bank of one black image of the last class."""
     blank = empty(1, 2, channels=about.channels, side=about.image_size)
-    return blank._replace(seen=torch.tensor([about.classes - 1]))._asdict()
+    return blank._replace(classes=torch.full_like(blank.classes, about.classes - 1))._asdict()
 
 
 def _built(method: str, options: Mapping[str, Any], **can_give: Any) -> Mixer:

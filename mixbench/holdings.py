@@ -86,8 +86,9 @@ def check(name: str, data: Path) -> int:
     for problem in filter(None, looks):
         found.append(problem)
         click.echo(problem)
-    inspection.judge(name, found, images=held.images)
-    click.echo("every image can be read")
+    if not found:
+        click.echo("every image can be read")
+    inspection.judge(name, found, held)
     return DONE
 
 

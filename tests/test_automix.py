@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from methods import Batch
-from methods.attention import MaskBlock, channels_of, stage_features, stage_named
-from methods.automix import AutoMix, Headed, momentum_at
+from methods.attention import Headed, MaskBlock, channels_of, stage_features, stage_named
+from methods.automix import AutoMix, momentum_at
 from methods.contract import SmallNetwork, check
 from methods.ops import draw_lam, draw_partners
 from mixbench import nets
@@ -311,3 +311,22 @@ def test_block_learns_at_a_rate_of_its_own_where_that_is_asked_for(automix):
     assert automix().learns_by == {"block": {}}
     by = automix(mask_lr=(0.1, 0.001), mask_momentum=0.0).learns_by
     assert by == {"block": {"lr": 0.1, "lr_end": 0.001, "momentum": 0.0}}
+
+
+def test_block_computes_in_float32_whoever_calls_it_under_autocast():
+    block, features = MaskBlock(8, lam_concat=True), torch.rand(2, 8, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = block(features, features.flip(0), 0.3)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, block(features, features.flip(0), 0.3))
+
+
+def test_copy_follows_by_the_momentum_of_the_step_that_is_over_counted_from_0():
+    net = SmallNetwork()
+    mixer = AutoMix(net, SIDE, momentum=0.5, end_momentum=0.9)
+    with torch.no_grad():
+        net.fc.bias.fill_(1.0)
+        mixer.twin.fc.bias.zero_()
+    mixer.stepped(net, 11, 100)  # the eleventh step, of which ten hundredths of the training were over
+    assert mixer.twin.fc.bias[0].item() == pytest.approx(1 - momentum_at(0.10, 0.5, 0.9))
+    assert momentum_at(0.10, 0.5, 0.9) != pytest.approx(momentum_at(0.11, 0.5, 0.9))

@@ -27,6 +27,8 @@ BANK = Run.from_dict(
     | {"task": "bank", "method": "supermix", "teacher": TEACHER.to_dict(), "epochs": 20, "bank_images": 70}
     | {"pad": 0, "batch_size": 32, "options": {"max_iter": 4, "mask_width": 4}}
 )
+USE = TEACHER.to_dict() | {"method": "supermix_offline", "epochs": 2, "teacher": TEACHER.to_dict()}
+USE |= {"bank": BANK.to_dict()}
 SWEEP = """
 settings: [digits/tiny]
 methods: {rows}
@@ -97,7 +99,6 @@ def test_bank_holds_as_many_mixes_as_asked_for_in_which_the_teacher_sees_all_ima
     unlike = (classes.diff(dim=1) > 0).all(1)
     seen = (logits.topk(k, dim=1).indices.sort(1).values == classes).all(1)
     assert seen[unlike].float().mean() > 0.9  # of 8 bits, and not of the floats that were tested
-    assert (mixes.seen == logits.argmax(1)).float().mean() > 0.9
 
 
 def test_bank_says_of_which_images_its_mixes_are(make, teacher):
@@ -251,9 +252,9 @@ def test_sweep_with_a_bank_is_rehearsed(load, tmp_path):
 
 
 def test_bank_of_other_pictures_is_refused_before_it_is_made():
-    use = Run.from_dict(TEACHER.to_dict() | {"method": "supermix_offline", "bank": BANK.to_dict()})
+    use = Run.from_dict(USE | {"epochs": 30})
     digits = materials.facts(TEACHER, Execution())
-    for change, sentence in (({"image_size": 16}, "bank holds images of 1 x 16 x 16"), ({"classes": 11}, "class 10")):
+    for change, sentence in (({"image_size": 16}, "bank holds images of 1 x 16 x 16"), ({"classes": 11}, "11 classes")):
         facts = {use: digits, use.teacher: digits, BANK: replace(digits, **change)}
         with pytest.raises(ValueError, match=sentence):
             checking._mix_once(use, facts)
@@ -262,14 +263,14 @@ def test_bank_of_other_pictures_is_refused_before_it_is_made():
 # ---- who uses it
 
 
-def test_network_is_trained_with_the_mixes_of_a_bank_beside_natural_images(make, tmp_path):
-    bank = make().weights
-    run = Run.from_dict(TEACHER.to_dict() | {"method": "supermix_offline", "epochs": 2, "bank": BANK.to_dict()})
-    task = tasks.Classify(run, Streams(0), Execution(), lambda need: bank)
+def test_network_is_trained_with_the_mixes_of_a_bank_beside_natural_images(make, teacher, tmp_path):
+    learned = {TEACHER: teacher, BANK: make().weights}
+    run = Run.from_dict(USE)
+    task = tasks.Classify(run, Streams(0), Execution(), learned.get)
     for batch in task.batches(0, 0):
         mixed = task.prepare(batch)
         assert isinstance(mixed, Beside)
         assert torch.equal(mixed.x[len(batch.x) :], batch.x)
     attempt = Store(tmp_path / "use", tell=print).claim(run, Execution())
-    trained = train(run, attempt, Execution(), lambda need: bank, ignore)
+    trained = train(run, attempt, Execution(), learned.get, ignore)
     assert trained.curve[1]["train_loss"] < trained.curve[0]["train_loss"]

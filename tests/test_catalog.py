@@ -281,3 +281,25 @@ def test_settled_says_of_a_method_without_options_that_it_has_none():
 def test_filled_has_every_option(ours):
     ours("mine", MIXER)
     assert catalog.filled("mine", {"k": 3}) == {"alpha": 1.0, "k": 3, "sizes": (1, 2)}
+
+
+PUBLISHED = {
+    "mixup": {"alpha": 1.0, "draw": "batch"},
+    "cutmix": {"alpha": 1.0, "prob": 1.0, "draw": "batch"},
+    "saliencymix": {"saliency": "paper", "alpha": 1.0, "prob": 1.0},
+    "resizemix": {"definition": "paper", "scope": (0.1, 0.8), "alpha": 1.0, "prob": 1.0, "draw": "batch"},
+    "manifold_mixup": {"alpha": 2.0, "layers": (0, 1, 2), "draw": "batch"},
+    "augmix": {"severity": 3.0, "width": 3, "depth": -1, "alpha": 1.0, "jsd": 12.0, "all_ops": False},
+    "supermix": {"k": 2, "alpha": 3.0, "mask_width": 8, "sigma": 1.0, "lambda_s": 25.0, "max_iter": 50, "tol": 10.0}
+    | {"unfinished": "drop", "class_from": "prediction", "label_from": "lam"},
+    "supermix_offline": {"pad": 2, "flip": True, "label_from": "teacher"},
+    "automix": {"alpha": 2.0, "momentum": 0.999, "end_momentum": 0.999999, "mask_loss": 0.1, "mask_loss_margin": 0.1}
+    | {"mask_loss_decay": False, "lam_margin": 0.08, "lam_concat": False, "layer": 0, "mask_lr": ()}
+    | {"mask_momentum": -1.0},
+}
+"""What the authors of each method publish, as `defaults` of its class says where."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_is_not_said_is_what_the_authors_say(name):
+    assert catalog.declaration(name).options == PUBLISHED[name]

@@ -117,6 +117,29 @@ def test_check_names_every_image_that_cannot_be_read_and_changes_nothing(mixbenc
     assert [path.stat().st_size for path in bad] == [300, 300]
 
 
+def test_a_file_that_cannot_be_opened_is_wrong_and_hides_no_other_data_set(mixbench, tmp_path):
+    broken = write_imagenet(tmp_path / "data") / "train/n01/n01_0.JPEG"
+    broken.unlink()
+    broken.symlink_to("nowhere")
+    said = mixbench("data")
+    assert (said.code, states(said.out)["imagenet"], states(said.out)["digits"]) == (0, "wrong", "ready")
+    said = mixbench("data", "check", "imagenet")
+    assert said.code == 2
+    assert re.fullmatch(r"mixbench: data/imagenet/train/n01/n01_0.JPEG cannot be read: [^\n]+\n", said.err)
+
+
+def test_check_says_that_images_of_a_data_set_with_all_its_classes_are_missing(mixbench, tmp_path):
+    write_cifar10(tmp_path / "data")
+    said = mixbench("data", "check", "cifar10")
+    assert said.code == 2
+    assert "cifar10 has all of its 10 classes, but lacks 59," in said.err
+
+
+def test_folder_may_be_named_before_the_command_too(mixbench, tmp_path):
+    write_imagenet(tmp_path / "pictures")
+    assert mixbench("data", "--data", "pictures", "check", "imagenet").code == 0
+
+
 @pytest.mark.parametrize("name", [name for name in DATASETS if name != "digits"])
 @pytest.mark.parametrize("folder", ["data", "elsewhere"])
 def test_check_of_what_is_missing_shows_where_it_belongs(mixbench, name, folder):

@@ -29,25 +29,38 @@ from mixbench.train import State, steps
 RUN = Run(method="simple", dataset="digits", model="tiny", epochs=2, batch_size=30, pad=1, train_images=100)
 
 
-def built(name, device):
+def built(name, device, **options):
     harness = {"teacher": SmallNetwork().to(device), "policy": None, "image_size": 32}
     harness["net"] = SmallNetwork().to(device)
     harness["bank"] = empty(3, 2, channels=3, side=32)._asdict()
     given = {what: harness[what] for what in catalog.declaration(name).given}
-    return methods.build(name, {}, given).to(device)
+    return methods.build(name, options, given).to(device)
 
 
 POLLS = [name for name in catalog.names() if built(name, "cpu").poll is not None]
 NEVER_POLLS = sorted(set(catalog.names()) - set(POLLS))
 
 
+OTHERWISE = [
+    ("mixup", {"draw": "sample"}),
+    ("cutmix", {"draw": "sample", "prob": 0.5}),
+    ("saliencymix", {"saliency": "official"}),
+    ("resizemix", {"draw": "sample"}),
+    ("resizemix", {"definition": "mmpretrain", "draw": "sample"}),
+    ("manifold_mixup", {"draw": "sample", "layers": (2,)}),
+    ("supermix_offline", {"label_from": "lam"}),
+    ("automix", {"lam_concat": True, "mask_loss_decay": True}),
+    ("softmax_cam", {"label_from": "lam"}),
+]
+
+
 @pytest.mark.parametrize("kept", [False, True], ids=["", "kept"])
-@pytest.mark.parametrize("name", NEVER_POLLS)
-def test_a_mixer_asks_the_device_for_no_value(name, kept):
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in NEVER_POLLS), *OTHERWISE], ids=str)
+def test_a_mixer_asks_the_device_for_no_value(name, options, kept):
     x = torch.rand(9, 3, 32, 32).to("meta")
     y = torch.eye(10)[torch.arange(9)].to("meta")
     net = SmallNetwork().to("meta")
-    mixer = built(name, "meta")
+    mixer = built(name, "meta", **options)
     mixer.views = ViewCache(9) if kept else None
     for _ in range(2):  # the second time, what it keeps is there
         mixed = mixer(Batch(x, y, torch.arange(9)), net)
@@ -72,7 +85,7 @@ def test_a_mixer_that_has_to_ask_asks_for_nothing_but_what_it_counts(name):
     x, y = torch.rand(8, 3, 16, 16).to("meta"), torch.eye(10)[:8].to("meta")
     net, mixer = SmallNetwork().to("meta"), built(name, "meta")
     mixer.poll = Told()
-    with torch.no_grad(), mock.patch("torch.autocast"):  # which knows no such device
+    with torch.no_grad():
         mixed = mixer(Batch(x, y), net)
     assert mixed.logits(net).device.type == "meta"
     assert mixer.poll.count > 0

@@ -49,6 +49,16 @@ def test_boxes_for_each_image_hold_what_torch_makes_of_the_whole_partner(mode, l
     assert mixed.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.parametrize("size", [32, 64, 96, 224])
+def test_every_side_of_a_box_takes_the_pixels_that_nearest_takes(size):
+    x = torch.arange(float(size)).expand(1, 1, size, size).contiguous()
+    boxes = torch.tensor([[0, 0, size, side] for side in range(1, size + 1)])
+    partners = torch.zeros(size, 2, dtype=torch.int64)
+    found = paste_whole(x.expand(size, -1, -1, -1), partners, boxes, mode="nearest")
+    for side, one in enumerate(found, 1):
+        assert torch.equal(one[:, :, :side], F.interpolate(x, size=(size, side), mode="nearest")[0])
+
+
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_an_empty_box_leaves_the_image_as_it_is(mode):
     x, partners = pictures(), torch.arange(SIZE)[:, None].expand(-1, 2)

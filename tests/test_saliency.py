@@ -128,6 +128,15 @@ def test_what_is_learned_from_clean_images_is_what_their_loss_teaches():
         torch.testing.assert_close(one, 3 * other + (name == "fc.bias"), msg=name)
 
 
+def test_a_network_may_have_weights_that_it_does_not_use():
+    net = SmallNetwork()
+    net.other = nn.Linear(2, 2)
+    _, clean = clean_gradient(net, torch.rand(2, 3, 8, 8), torch.eye(10)[:2], 1.0)
+    clean.backward()
+    assert net.other.weight.grad is None
+    assert net.fc.weight.grad.abs().sum() > 0
+
+
 def test_input_gradient_computes_none_of_weights():
     net, seen = SmallNetwork(), []
     for weight in net.parameters():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from methods import Batch, Mixed
+from methods import Batch, Mixed, supermasks
 from methods.bank import as_bytes
 from methods.contract import CRITERION, SmallNetwork, check
 from methods.supermasks import (
@@ -173,7 +173,7 @@ def test_all_that_the_device_is_asked_is_counted(teacher, unfinished, monkeypatc
     mixer.generator, batch = torch.Generator().manual_seed(0), pictures()
     with Questions() as questions, torch.no_grad():
         mixer(batch, None)
-    assert mixer.poll.count == questions.count == 3  # that the teacher is sound, and after 4 and 8 steps
+    assert mixer.poll.count == questions.count == 4  # that the teacher is sound, and after 1, 4 and 8 steps
 
 
 # ---- labels, and what becomes of what has not finished
@@ -379,3 +379,23 @@ def test_batches_that_it_cannot_mix_are_refused(teacher, options, change, senten
     batch = pictures()
     with pytest.raises(ValueError, match=sentence):
         mix(teacher, Batch(*change(batch.x, batch.y)), **options)
+
+
+def test_as_many_mixes_may_remain_as_the_percentage_rounded_down_allows(teacher, monkeypatch):
+    asked = []
+
+    def noted(*given, allowed, poll):
+        asked.append(allowed)
+        return supermasks.solve(*given, allowed=allowed, poll=poll)
+
+    monkeypatch.setattr("methods.supermix.solve", noted)
+    for tol in (10.0, 0.0, 70.0):
+        made(teacher, pictures(24), tol=tol, max_iter=1)
+    assert asked == [2, 0, 16]
+
+
+def test_smoothing_is_in_float32_whoever_asks_for_it_under_autocast():
+    maps, kernel = torch.rand(2, 2, 8, 8), supermasks.smoothing_kernel(1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = supermasks.smoothed(maps, kernel)
+    assert torch.equal(found, supermasks.smoothed(maps, kernel))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,16 +150,30 @@ def identify(dataset: str, *, root: Path, image_size: int | None, cache: Path) -
     """
     own_folder(dataset, root=root)  # refuses a name that nobody knows before anything is looked for
     checked_size(dataset, image_size=image_size)
-    place, stamp = f"{dataset} in {root.resolve()}", _stamp(dataset, root)
+    with unreadable_told():
+        place, stamp = f"{dataset} in {root.resolve()}", _stamp(dataset, root)
     entry = _remembered(cache).get(place)
     if entry is None or entry["stamp"] != stamp:
         from mixbench.data.read import look
 
-        entry = {"stamp": stamp, "content": asdict(look(dataset, root=root))}
+        with unreadable_told():
+            entry = {"stamp": stamp, "content": asdict(look(dataset, root=root))}
         with contextlib.suppress(OSError):  # without the cache the next look is slower, no more
             files.write(cache, files.encode({**_remembered(cache), place: entry}))
     content = Content(**entry["content"])
     return Identified(facts_of(dataset, root=root, image_size=image_size, content=content), content)
+
+
+@contextlib.contextmanager
+def unreadable_told() -> Iterator[None]:
+    """Make a `DataError` of what the system says of a file that is listed and cannot be opened."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"{error.filename or 'a file of the data'} cannot be read: {reason}; mend or remove it"
+        ) from error
 
 
 def _remembered(cache: Path) -> dict[str, Any]:

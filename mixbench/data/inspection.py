@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixbench import devices
-from mixbench.data import Content, DataError, imagenet, list_images
+from mixbench.data import DATASETS, Content, DataError, imagenet, list_images, unreadable_told
 from mixbench.data.read import content_of, content_of_files, read, rgb
 from mixbench.data.standing import described
 
@@ -26,13 +26,13 @@ class Held:
 
     Attributes:
         about: what it is, in words.
-        classes: how many.
+        content: what it holds.
         labels: of each part's images, by the part's name.
         paths: of all images, if they are files.
     """
 
     about: str
-    classes: int
+    content: Content
     labels: dict[str, NDArray[np.int64]]
     paths: Iterable[Path]
 
@@ -45,7 +45,7 @@ class Held:
         """What it has, part by part."""
         yield self.about
         for part, labels in self.labels.items():
-            counts = np.bincount(labels, minlength=self.classes)
+            counts = np.bincount(labels, minlength=self.content.classes)
             least, most = int(counts.min()), int(counts.max())
             each = f"{most:,} of each class" if least == most else f"{least:,} to {most:,} of a class"
             yield f"  {part}: {len(labels):,} images, {each}, labels {labels.min()} to {labels.max()}"
@@ -59,8 +59,9 @@ def hold(dataset: str, *, root: Path) -> Held:
         DataError: it contradicts itself, or has a label that there is no class for.
         ValueError: there is no such data set.
     """
-    content, labels, paths = _opened(dataset, root)
-    return Held(f"{dataset}: {described(dataset, content, root=root)}", content.classes, labels, paths)
+    with unreadable_told():
+        content, labels, paths = _opened(dataset, root)
+    return Held(f"{dataset}: {described(dataset, content, root=root)}", content, labels, paths)
 
 
 def _opened(dataset: str, root: Path) -> tuple[Content, dict[str, NDArray[np.int64]], Iterable[Path]]:
@@ -94,11 +95,18 @@ def _problem(path: Path) -> str:
     return ""
 
 
-def judge(dataset: str, problems: Sequence[str], *, images: int) -> None:
-    """Refuse a data set of which images cannot be read.
+def judge(dataset: str, problems: Sequence[str], held: Held) -> None:
+    """Refuse a data set of which images cannot be read, or, where it has all classes, are missing.
 
     Raises:
-        DataError: says how many, and names the first.
+        DataError: says how many, and names the first that cannot be read.
     """
     if problems:
-        raise DataError(f"{len(problems):,} of {images:,} images of {dataset} cannot be read: {problems[0]}")
+        raise DataError(f"{len(problems):,} of {held.images:,} images of {dataset} cannot be read: {problems[0]}")
+    facts, content = DATASETS.get(dataset), held.content
+    missing = 0 if facts is None else facts.train_images + facts.test_images - held.images
+    if facts is not None and facts.classes == content.classes and missing > 0:
+        raise DataError(
+            f"{dataset} has all of its {facts.classes:,} classes, but lacks {missing:,} of its images: if it is not a cut "
+            f"of your own, unpack it again"
+        )
