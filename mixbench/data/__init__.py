@@ -170,10 +170,8 @@ def unreadable_told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(
-            f"{error.filename or 'a file of the data'} cannot be read: {reason}; mend or remove it"
-        ) from error
+        file, reason = error.filename or "a file of the data", error.strerror or error
+        raise DataError(f"{file} cannot be read: {reason}; mend or remove it") from error
 
 
 def _remembered(cache: Path) -> dict[str, Any]:

@@ -107,6 +107,6 @@ def judge(dataset: str, problems: Sequence[str], held: Held) -> None:
     missing = 0 if facts is None else facts.train_images + facts.test_images - held.images
     if facts is not None and facts.classes == content.classes and missing > 0:
         raise DataError(
-            f"{dataset} has all of its {facts.classes:,} classes, but lacks {missing:,} of its images: if it is not a cut "
-            f"of your own, unpack it again"
+            f"{dataset} has all of its {facts.classes:,} classes, but lacks {missing:,} of its images: if it is not a "
+            f"cut of your own, unpack it again"
         )
