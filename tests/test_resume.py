@@ -17,7 +17,7 @@ from mixbench import files
 
 SWEEP = """
 settings: [digits/tiny]
-methods: [mixup, softmax_cam, automix]
+methods: [softmax_cam, automix]
 seeds: [0, 1]
 teacher: {method: simple}
 recipes:
