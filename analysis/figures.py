@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,14 +71,16 @@ class Panel:
     caption: tuple[str, ...]
 
 
-def check_suffix(path: Path) -> None:
+def check_suffix(path: Path, *, option: str = "--out") -> None:
     """Refuse a file that no figure can be written to.
 
     Raises:
         ValueError: its suffix is none of `SUFFIXES`.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"--out {path}: a figure is written as {', '.join(SUFFIXES)}; end the name with one of them")
+        raise ValueError(
+            f"{option} {path}: a figure is written as {', '.join(SUFFIXES)}; end the name with one of them"
+        )
 
 
 def write(panel: Panel, path: Path) -> None:
@@ -88,10 +91,19 @@ def write(panel: Panel, path: Path) -> None:
         OSError: it cannot be written.
     """
     check_suffix(path)
+    save(lambda: draw(panel), path)
+
+
+def save(draw: Callable[[], Figure], path: Path) -> None:
+    """Write what is drawn into a file, whose suffix says in which form.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     drawn = io.BytesIO()
     # A class may be called "$5": no formula.
     with mpl.rc_context({"text.parse_math": False, "svg.fonttype": "none"}):
-        draw(panel).savefig(drawn, format=path.suffix.lower().removeprefix("."), dpi=DPI)
+        draw().savefig(drawn, format=path.suffix.lower().removeprefix("."), dpi=DPI)
     files.write(path, drawn.getvalue())
 
 

@@ -33,7 +33,7 @@ def markdown(grid: Grid, command: str) -> str:
     notes = "\n".join(textwrap.fill(note, WIDTH, **_BULLET) for note in footnotes(grid))
     blocks = [
         _caption(grid),
-        _aligned(_head(grid), [_row(grid, row) for row in grid.sweep.rows]),
+        aligned(_head(grid), [_row(grid, row) for row in grid.sweep.rows]),
         *_differences(grid),
         notes,
         grid.sweep.table.note,
@@ -116,7 +116,7 @@ def _differences(grid: Grid) -> list[str]:
     for column in grid.columns:
         head += [grid.label(column) + mark(grid, column), "r"]
     rows = [_differing(grid, row, name) for row in grid.sweep.rows for name in grid.names if _compares(grid, row)]
-    return [textwrap.fill(above, WIDTH), _aligned(head, rows)]
+    return [textwrap.fill(above, WIDTH), aligned(head, rows)]
 
 
 def _differing(grid: Grid, row: str, name: str) -> list[str]:
@@ -156,7 +156,8 @@ def _compares(grid: Grid, row: str) -> bool:
     return any((row, column) in grid.differences for column in grid.columns)
 
 
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown whose columns are as wide in every line."""
     texts = [[text.replace("|", "\\|") for text in line] for line in (head, *rows)]
     widths = [max(3, *(len(text) for text in column)) for column in zip(*texts, strict=True)]
     lines = [" | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in texts]

@@ -32,9 +32,11 @@ class Maker(Protocol):
 
     Attributes:
         k: images of a mix.
+        step_counts: how many mixes so far were good enough after so many steps, int64; at 0, those that never were.
     """
 
     k: int
+    step_counts: Tensor
 
     def finished(self, batch: Batch) -> Mixes:
         """Those mixes of a batch that are good enough; ``sources`` are places in the batch."""

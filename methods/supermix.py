@@ -124,8 +124,7 @@ class SuperMix(TeacherMixer):
         self.class_from = check_choice("class_from", class_from, ("prediction", "label"))
         self.label_from = check_choice("label_from", label_from, ("lam", "teacher"))
         self.poll = Poll()
-        self._steps = torch.zeros(max_iter + 1, dtype=torch.int64)
-        """How many mixes finished after so many steps; at 0, those that did not."""
+        self.step_counts = torch.zeros(max_iter + 1, dtype=torch.int64)
         self._taken = torch.zeros((), dtype=torch.int64)
         """Steps of all mixes."""
 
@@ -173,7 +172,7 @@ class SuperMix(TeacherMixer):
 
         Of this process: what an earlier one that was stopped did for the same run is not in it.
         """
-        counts = self._steps.double().cpu()
+        counts = self.step_counts.double().cpu()
         finished = counts[1:].sum().item()
         steps = (counts * torch.arange(len(counts))).sum().item()
         taken = self._taken.item() / max(1.0, counts.sum().item())
@@ -183,9 +182,9 @@ class SuperMix(TeacherMixer):
         return found | {"polls": self.poll.count}
 
     def _count(self, solved: Solved) -> None:
-        self._steps = self._steps.to(solved.steps.device)
+        self.step_counts = self.step_counts.to(solved.steps.device)
         self._taken = self._taken.to(solved.steps.device) + solved.steps.sum()
-        self._steps.scatter_add_(0, solved.steps * solved.finished, torch.ones_like(solved.steps))
+        self.step_counts.scatter_add_(0, solved.steps * solved.finished, torch.ones_like(solved.steps))
 
     def _check(self, batch: Batch) -> None:
         (count, _, height, width), classes = batch.x.shape, batch.y.shape[1]

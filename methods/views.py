@@ -57,6 +57,10 @@ class ViewCache:
             self._known[views] = True
         return self._table[_on(self._table.device, views)].to(self._device, non_blocking=True)
 
+    def forget(self, views: Tensor) -> None:
+        """As if these views, (N,) int64 ids on the CPU, had never been asked for."""
+        self._known[views] = False
+
     def _room_for(self, values: Tensor) -> Tensor | None:
         """An empty table for such values, where there is room for one."""
         shape = (len(self._known), *values.shape[1:])

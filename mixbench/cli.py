@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixbench import holdings
+from mixbench import holdings, timekeeping
 from mixbench.options import data_option, mini_option, results_option
 from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED
 
@@ -224,6 +224,7 @@ def show(methods: str, setting: str, out: Path, figure: str, images: int | None,
 
 
 cli.add_command(holdings.commands)
+cli.add_command(timekeeping.command)
 
 
 def main() -> None:

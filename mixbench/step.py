@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from mixbench.learning import Group
 from mixbench.spec import Run
-from mixbench.tasks import Task
+
+
+class Learner(Protocol):
+    """What is updated.
+
+    Attributes:
+        groups: all that the optimiser updates.
+    """
+
+    groups: Sequence[Group]
+
+    def loss(self, prepared: Any) -> Tensor:
+        """A scalar to minimise."""
+        ...
 
 
 class Step:
@@ -18,7 +33,7 @@ class Step:
     Where there is nothing to update, it is the task's own step alone.
     """
 
-    def __init__(self, run: Run, task: Task) -> None:
+    def __init__(self, run: Run, task: Learner) -> None:
         self._task = task
         self._learns = any(parameters for _, parameters in task.groups)
         self._protocols = [protocol for protocol, _ in task.groups]

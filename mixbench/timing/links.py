@@ -1,0 +1,47 @@
+"""What the runs at hand have learned that a timed method asks for: `Links`. Without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mixbench.spec import Run
+from mixbench.store import Store
+from mixbench.timing.request import SIMPLE
+
+
+@dataclass(frozen=True)
+class Links:
+    """Finished runs of a setting, whose weights are here.
+
+    Attributes:
+        teacher: a network that Simple trained; None: there is none.
+        policies: searches with the default options that asked this teacher, by method.
+        banks: likewise, of those whose images a method takes.
+    """
+
+    teacher: Run | None
+    policies: Mapping[str, Run]
+    banks: Sequence[Run]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All of them."""
+        return [run for run in (self.teacher, *self.policies.values(), *self.banks[:1]) if run is not None]
+
+
+def links(setting: str, store: Store) -> Links:
+    """What is there for a setting; of several teachers the one whom most searches asked, then of the least seed."""
+    there = [run for run in store.known() if run.setting == setting and not run.mini and _finished(run, store)]
+    there.sort(key=lambda run: (run.seed, run.id))
+    teachers = [run for run in there if (run.method, run.task) == (SIMPLE, "classify")]
+    searches = [run for run in there if run.task == "search" and not run.options]
+    asked = [run.teacher for run in searches]
+    teacher = max(teachers, key=asked.count, default=None)
+    policies = {run.method: run for run in reversed(searches) if run.teacher == teacher}
+    banks = [run for run in there if run.task == "bank" and run.teacher == teacher]
+    return Links(teacher, policies, banks)
+
+
+def _finished(run: Run, store: Store) -> bool:
+    return store.recorded(run) is not None and store.weights(run) is not None

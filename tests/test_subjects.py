@@ -1,0 +1,166 @@
+"""What is timed of a method: what a kernel is given, what is kept, what nobody can hide."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from methods import Mixed, Mixer, build
+from mixbench import nets
+from mixbench.spec import Run
+from mixbench.timing import subjects
+from mixbench.timing.inputs import inputs
+from mixbench.timing.kernels import watching
+from mixbench.timing.request import Row, facts_of
+from mixbench.timing.rounds import HostClock, Limits, measure
+from mixbench.timing.subjects import COLUMNS, Subject, new_share
+
+SETTING = "16/resnet8"
+SIZE = 6
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return inputs(
+        SETTING, facts_of(SETTING), root=Path("nowhere"), size=SIZE, most=3, device=torch.device("cpu"), seed=0
+    )
+
+
+def network():
+    torch.manual_seed(0)
+    facts = facts_of(SETTING)
+    return nets.build("resnet8", classes=facts.classes, channels=3, image_size=16, mean=facts.mean, std=facts.std)
+
+
+def subject(pool, mixer):
+    run = Run(method="simple", dataset="16", model="resnet8", epochs=1, lr=1e-6)
+    return Subject(Row("simple", {}, named=True), mixer, network(), run, pool, runs={})
+
+
+def mixer_of(method, **options):
+    given = {
+        "transformmix": {"teacher": network(), "policy": None, "image_size": 16},
+        "softmax_cam": {"teacher": network()},
+    }
+    mixer = build(method, options, given.get(method, {}))
+    return mixer.requires_grad_(requires_grad=False)
+
+
+def passes(timed, column, number=1):
+    call = timed.works()[column].prepare(number)
+    with watching(timed.mixer, timed._net) as found:
+        call()
+    return found
+
+
+def test_pictures_are_8_bit_and_every_batch_has_others(pool):
+    assert len(pool.batches) == 3
+    for batch in pool.batches:
+        torch.testing.assert_close(batch.x * 255, (batch.x * 255).round(), atol=1e-4, rtol=0)
+    assert not torch.equal(pool[0].x, pool[1].x)
+    assert torch.equal(pool[0].x, pool[3].x)
+    assert torch.cat([batch.view for batch in pool.batches]).tolist() == list(range(3 * SIZE))
+
+
+def test_real_pictures_are_taken_where_they_are_at_hand(tmp_path):
+    found = inputs(
+        "digits/tiny", facts_of("digits/tiny"), root=tmp_path, size=4, most=2, device=torch.device("cpu"), seed=0
+    )
+    assert found.real
+    assert found[0].x.shape == (4, 1, 8, 8)
+
+
+@pytest.mark.parametrize("method", ["puzzlemix", "comixup"])
+def test_kernel_mixes_as_a_cold_mix_does_and_asks_nobody(pool, method):
+    timed = subject(pool, mixer_of(method))
+    for number in range(3):
+        kernel, cold = (timed.works()[column].prepare(number)() for column in ("kernel", "cold"))
+        assert torch.equal(kernel.x, cold.x)
+        assert torch.equal(kernel.y, cold.y)
+    assert passes(timed, "kernel").whole == 1  # asked, but no layer of it is run
+    assert passes(timed, "kernel").net == 0
+    assert passes(timed, "cold").net == 1
+
+
+@pytest.mark.parametrize("method", ["transformmix", "softmax_cam"])
+def test_kernel_is_given_the_maps_of_a_teacher(pool, method):
+    timed = subject(pool, mixer_of(method))
+    kernel, cold = (timed.works()[column].prepare(2)() for column in ("kernel", "cold"))
+    assert torch.equal(kernel.x, cold.x)
+    assert passes(timed, "kernel").own == 0
+    assert passes(timed, "cold").own == 1
+
+
+def test_amortised_asks_about_the_share_of_views_that_is_new(pool, monkeypatch):
+    timed = subject(pool, mixer_of("softmax_cam"))
+    monkeypatch.setattr(subjects, "new_share", lambda epoch: 0.0)
+    assert passes(timed, "amortised").own == 0
+    monkeypatch.setattr(subjects, "new_share", lambda epoch: 1.0)
+    assert passes(timed, "amortised").own == 1
+
+
+def test_share_of_new_views_falls_from_one():
+    assert new_share(0) == 1
+    assert new_share(162) == pytest.approx(0.367, abs=0.002)
+
+
+def test_methods_that_keep_nothing_have_no_amortised_time(pool):
+    assert set(subject(pool, mixer_of("mixup")).works()) == {"cold", "step", "kernel"}
+    assert set(subject(pool, mixer_of("saliencymix")).works()) == set(COLUMNS)
+
+
+def test_all_methods_of_a_round_draw_the_same(pool):
+    first, second = (subject(pool, mixer_of("mixup")) for _ in range(2))
+    assert torch.equal(*(one.works()["cold"].prepare(1)().x for one in (first, second)))
+    assert not torch.equal(first.works()["cold"].prepare(4)().x, second.works()["cold"].prepare(1)().x)
+
+
+def test_a_training_step_updates_the_network(pool):
+    timed = subject(pool, mixer_of("mixup"))
+    before = timed._net.fc.weight.clone()
+    timed.works()["step"].prepare(0)()
+    assert not torch.equal(timed._net.fc.weight, before)
+
+
+def test_a_method_that_mixes_inside_the_network_is_known(pool):
+    manifold, mixup = (subject(pool, mixer_of(method)) for method in ("manifold_mixup", "mixup"))
+    assert all(timed.counted() for timed in (manifold, mixup))
+    assert (manifold.inside, mixup.inside) == (True, False)
+
+
+class Watch:
+    seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+@dataclass(frozen=True)
+class Late(Mixed):
+    """Does its work only when the network is asked."""
+
+    watch: Watch
+
+    def logits(self, net):
+        self.watch.seconds += 5
+        return super().logits(net)
+
+
+class Sly(Mixer):
+    def __init__(self, watch):
+        super().__init__()
+        self.watch = watch
+
+    def forward(self, batch, net):
+        self.watch.seconds += 1
+        return Late(batch.x, batch.y, self.watch)
+
+
+def test_work_that_a_mixer_puts_off_is_caught_by_the_training_step(pool):
+    watch = Watch()
+    works = subject(pool, Sly(watch)).works()
+    limits = Limits(warm_up=0, fewest=3, most=3)
+    found = measure(works, HostClock(wall=watch, cpu=watch), limits, seed=0, now=watch)
+    seconds = {name: [reading.seconds["cpu"] for reading in of] for name, of in found.items()}
+    assert seconds == {"kernel": [1] * 3, "cold": [1] * 3, "step": [6] * 3}
