@@ -79,8 +79,9 @@ def draw(parts: Sequence[Part], found: Accuracies) -> Figure:
         axes.set_title(f"{part.setting}, {part.precision}", fontsize="small")
         axes.set_xlabel("training step, times Simple's")
         axes.set_ylabel("top-1 accuracy (%)")
-        axes.margins(0.15)
+        axes.margins(0.3, 0.15)
         axes.grid(alpha=0.3)
+    figure.supxlabel("bars: 95 % intervals; in brackets: seeds", fontsize="x-small")
     return figure
 
 

@@ -43,6 +43,11 @@ def test_a_work_of_known_duration_is_reported_exactly(watch):
     assert timed(watch, {"a": watch.takes(0.5), "b": watch.takes(0.25)}) == {"a": [0.5] * 30, "b": [0.25] * 30}
 
 
+@pytest.mark.parametrize(("threads", "first"), [(1, "cpu"), (2, "wall")])
+def test_the_time_that_passes_leads_where_several_threads_share_the_work(threads, first):
+    assert HostClock(threads=threads).names[0] == first
+
+
 def test_what_is_prepared_is_not_timed(watch):
     def prepare(number):
         watch.seconds += 7

@@ -249,3 +249,8 @@ def test_plot_is_refused_before_anything_is_measured(refused):
     words = ("--methods", "mixup", "--settings", "cifar10/resnet8")
     assert "--plot sets costs against accuracies, but no run" in refused("time", *words, "--plot", "plot.svg")
     assert "--plot plot.txt" in refused("time", *words, "--plot", "plot.txt")
+
+
+def test_time_refuses_what_a_later_setting_cannot_do_before_it_measures_the_first(refused):
+    words = ("--methods", "puzzlemix", "--size", "16,8", "--model", "resnet8")
+    assert "PuzzleMix on 8/resnet8: block_num holds 16" in refused(*QUICK, *words)

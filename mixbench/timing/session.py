@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from mixbench import provenance
-from mixbench.data import Facts
 from mixbench.spec import Run
 from mixbench.store import Store
 from mixbench.timing import floor
@@ -74,6 +73,8 @@ def record(request: Request, *, tell: Tell) -> dict[str, Any]:
     clock: Clock = HostClock(threads=request.threads) if device.type == "cpu" else DeviceClock(device)
     session = Session(request, device, clock, Store(Path(request.results), tell=tell), tell)
     parts = [(setting, precision) for setting in request.settings for precision in request.precisions]
+    for part in parts[1:]:  # what the last of them refuses is not to be known after minutes
+        _ready(session, *part, batches=1)
     begun = load()
     rates = {one: floor.measured_rates(device, getattr(torch, one)) for one in request.precisions}
     return {
@@ -119,50 +120,70 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
-def _part(session: Session, setting: str, precision: str, rates: floor.Rates, parts: int) -> dict[str, Any]:
-    """One setting in one precision: every method by turns."""
+@dataclass(frozen=True)
+class Ready:
+    """What is timed in one setting and one precision.
+
+    Attributes:
+        inputs: what is mixed.
+        links: the runs whose networks and policies are used.
+        subjects: the methods.
+        left_out: methods that nobody named and that cannot be timed, and why.
+    """
+
+    inputs: Inputs
+    links: Links
+    subjects: Sequence[Subject]
+    left_out: Sequence[str]
+
+
+def _ready(session: Session, setting: str, precision: str, *, batches: int) -> Ready:
+    """Build all that is timed.
+
+    Raises:
+        ValueError: a method that was named cannot be timed.
+    """
     facts, request = facts_of(setting), session.request
-    limits = session.limits(parts)
     found = inputs(
         setting,
         facts,
         root=Path(request.data),
         size=request.batch_size,
-        most=limits.warm_up + limits.most,
+        most=batches,
         device=session.device,
         seed=request.seed,
     )
     there = links(setting, session.store)
-    subjects, left_out = _subjects(session, setting, facts, found, there, precision)
-    floors = {subject: _floor(subject, rates) for subject in subjects}
-    works = {(subject, name): work for subject in subjects for name, work in subject.works().items()}
-    session.tell(f"{setting}, {precision}: {len(subjects)} methods, {found.source}")
-    readings = measure(works, session.clock, limits, seed=request.seed)
-    return {
-        "setting": setting,
-        "precision": precision,
-        "train_images": facts.train_images,
-        "pictures": {"source": found.source, "batches": len(found.batches), "cache": cache_bytes(session.device)},
-        "rows": [_row(subject, readings, floors[subject]) for subject in subjects],
-        "left_out": left_out,
-        "once": [_once(run, session.store) for run in there.runs],
-    }
-
-
-def _subjects(
-    session: Session, setting: str, facts: Facts, found: Inputs, there: Links, precision: str
-) -> tuple[list[Subject], list[str]]:
-    """The methods that can be timed; of those that nobody named and that cannot, why."""
+    given = Given(there, session.store, facts, setting.rpartition("/")[2], found, precision, session.device)
     subjects, left_out = [], []
-    for row in session.request.rows:
-        given = Given(there, session.store, facts, setting.rpartition("/")[2], found, precision, session.device)
+    for row in request.rows:
         try:
-            subjects.append(_subject(row, given, session.request, setting))
+            subjects.append(_subject(row, given, request, setting))
         except (ValueError, torch.OutOfMemoryError) as error:
             if row.named:
                 raise ValueError(f"{row.label} on {setting}: {error}") from error
             left_out.append(f"{row.label}: {error}")
-    return subjects, left_out
+    return Ready(found, there, subjects, left_out)
+
+
+def _part(session: Session, setting: str, precision: str, rates: floor.Rates, parts: int) -> dict[str, Any]:
+    """One setting in one precision: every method by turns."""
+    limits = session.limits(parts)
+    ready = _ready(session, setting, precision, batches=limits.warm_up + limits.most)
+    floors = {subject: _floor(subject, rates) for subject in ready.subjects}
+    works = {(subject, name): work for subject in ready.subjects for name, work in subject.works().items()}
+    session.tell(f"{setting}, {precision}: {len(ready.subjects)} methods, {ready.inputs.source}")
+    readings = measure(works, session.clock, limits, seed=session.request.seed)
+    batches = len(ready.inputs.batches)
+    return {
+        "setting": setting,
+        "precision": precision,
+        "train_images": facts_of(setting).train_images,
+        "pictures": {"source": ready.inputs.source, "batches": batches, "cache": cache_bytes(session.device)},
+        "rows": [_row(subject, readings, floors[subject]) for subject in ready.subjects],
+        "left_out": ready.left_out,
+        "once": [_once(run, session.store) for run in ready.links.runs],
+    }
 
 
 def _subject(row: Row, given: Given, request: Request, setting: str) -> Subject:
