@@ -189,7 +189,7 @@ def mix(shown: Shown, inputs: Batch, generator: torch.Generator) -> Mix:
     for _ in range(TRIES):
         mixed = shown.mixer(inputs, shown.net)
         pictures = mixed.pictures
-        if pictures is not None and int((mixed.y[0] > 0).sum()) == len(inputs.x):
+        if pictures is not None and (shown.mixer.alone or int((mixed.y[0] > 0).sum()) == len(inputs.x)):
             break
     if pictures is None:
         raise ValueError(f"{shown.name} mixes what is inside the network, of which there is no picture; leave it out")

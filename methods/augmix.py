@@ -126,6 +126,7 @@ class AugMix(Mixer):
     draws = "chains of operations for each image"
     asks = "the answers to three views"
     passes = 3.0
+    alone = True
     poll: Poll
 
     def __init__(

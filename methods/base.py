@@ -120,6 +120,8 @@ class Mixer(nn.Module):
     """What it asks of the network in training: "the gradient of the images"."""
     passes: float = 1.0
     """What a step of training costs, in passes of the network forth and back, its own included; for estimates."""
+    alone: bool = False
+    """True: no image ever meets another one."""
     in_range: bool = True
     """False declares to the contract that mixed images may leave [0, 1]."""
     moves_statistics: bool = False

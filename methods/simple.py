@@ -11,6 +11,7 @@ class Simple(Mixer):
 
     label = "Simple"
     source = ""
+    alone = True
 
     def __init__(self) -> None:
         super().__init__()
