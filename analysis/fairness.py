@@ -45,11 +45,25 @@ def costs(grid: Grid) -> Iterator[str]:
     found = {leaf: tuple(_mean(cells[leaf], name) for name in COST) for leaf in cells}
     for cost in sorted({*found.values()} - {("1", "1", "1")}):
         images, forward, backward = cost
-        chosen = [leaf for leaf, cost_of_cell in found.items() if cost_of_cell == cost]
+        chosen = shortest([leaf for leaf, cost_of_cell in found.items() if cost_of_cell == cost], list(found))
+        learned = f"the network learns from {images} images for each one of plain training, and " * (images != "1")
         yield (
-            f"{shortest(chosen, list(found))}: in each step the network learns from {images} images for each one of "
-            f"plain training, and the method takes {forward} passes forward and {backward} backward instead of one each"
+            f"{chosen}: in each step {learned}the method takes {forward} passes forward and {backward} backward, where "
+            f"plain training takes one each"
         )
+
+
+def unfinished(grid: Grid) -> Iterator[str]:
+    """Rows some of whose mixes did not come to what they were made for."""
+    for entry in grid.entries.values():
+        shares = [float(one.result.notes["finished"]) for one in entry.readings if "finished" in one.result.notes]
+        if shares:
+            became = {"drop": "had no weight in the loss", "keep": "were kept", "plain": "were replaced by the image"}
+            how = entry.readings[0].result.options.get("unfinished", "keep")
+            yield (
+                f"{grid.label(entry.cell.row)}: {100 * fmean(shares):.0f} % of its mixes finished; the others "
+                f"{became[str(how)]}"
+            )
 
 
 def _mean(readings: Sequence[Reading], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from analysis import stats
-from analysis.fairness import averages, costs, networks
+from analysis.fairness import averages, costs, networks, unfinished
 from analysis.grid import Entry, Grid
 from analysis.paper import Claim
 from analysis.places import Leaf, leaf_of, shortest
@@ -32,6 +32,7 @@ def footnotes(grid: Grid) -> list[str]:
         networks,
         averages,
         costs,
+        unfinished,
         _data,
         _left_out,
         _problems,

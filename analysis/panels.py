@@ -173,8 +173,10 @@ def _result(shown: Shown) -> str:
 
 
 def _weighed(scene: Scene, mixed: Mix) -> str:
-    """What the label weighs, a line for each input that is in it."""
-    weights = ((label, float(mixed.y[label])) for label in mixed.inputs.y.argmax(1).tolist())
+    """What the label weighs, a line for each class that is in it, those of the inputs first."""
+    shown = mixed.inputs.y.argmax(1).tolist()
+    others = [label for label in mixed.y.nonzero()[:, 0].tolist() if label not in shown]  # as a teacher may see it
+    weights = ((label, float(mixed.y[label])) for label in (*shown, *others))
     return "\n".join(f"{scene.classes[label]}: {weight:.2f}" for label, weight in weights if weight > 0)
 
 

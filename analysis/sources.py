@@ -32,7 +32,8 @@ class Source:
     def sentence(self) -> str:
         """What to say of it."""
         if self.finished is None:
-            return f"{self.run.method}: its default options; it has no finished run of this setting and seed"
+            asked = ", asking an untrained network" * bool(catalog.declaration(self.run.method).asks)
+            return f"{self.run.method}: its default options{asked}; it has no finished run of this setting and seed"
         needs = ((link, getattr(self.finished, link)) for link in LINKS)
         told = "".join(f", {link} {need.folder}" for link, need in needs if need is not None)
         return f"{self.run.method}: {self.finished.folder}{told}" + f"; {self.warning}" * bool(self.warning)

@@ -149,7 +149,9 @@ class PuzzleMix(Mixer):
             first = second = batch.x
         else:
             noise = draws.strength * against(noise, gradient, self.adv_eps)
-            first, second = ((batch.x + noise).clamp(0, 1) if noisy else batch.x for noisy in draws.noisy)
+            first, second = (
+                (batch.x + noise).clamp(0, 1).to(batch.x.dtype) if noisy else batch.x for noisy in draws.noisy
+            )
         share, moved = self.solve(batch.x, partners, magnitude(gradient), draws.blocks, draws.lam)
         x = assemble(first, second, partners, share, moved)
         y = soft_labels(batch.y, partners, pair(share.mean((1, 2))))

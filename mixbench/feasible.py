@@ -49,6 +49,11 @@ def check(facts: Facts, run: Run) -> None:
     images = run.train_images or facts.train_images
     if run.batch_size > images:
         raise ValueError(f"batch_size is {run.batch_size}, but there are {images} training images; make it smaller")
+    if run.task == "bank" and run.bank_images > run.epochs * images:
+        raise ValueError(
+            f"bank_images is {run.bank_images}, but {run.epochs} epochs of {images} images make {run.epochs * images} "
+            f"mixes at most; take fewer, or more epochs"
+        )
     if run.dataset == "imagenet" and run.augment != "resized_crop":
         raise ValueError(
             f"augment is {run.augment}, but the pictures of {facts.label} differ in size; write augment: resized_crop"

@@ -69,6 +69,8 @@ def listing() -> Iterator[str]:
     for name in recipes.names():
         values = recipes.find(name).values
         yield f"  {name:<18} {', '.join(f'{key}={value}' for key, value in values.items())}"
+        for method, chosen in recipes.find(name).options.items():
+            yield f"  {'':<18} for {method}: {', '.join(f'{key}={value}' for key, value in chosen.items())}"
 
 
 def _option(declared: Declaration, option: str) -> str:

@@ -42,7 +42,8 @@ class Toy(Mixer):
         self.mixed += len(batch.x)
         partners = torch.randperm(len(batch.x), generator=self.generator)
         share = self.slope(self.logit).sigmoid()
-        return Mixed(batch.x[partners].lerp(batch.x, share), batch.y[partners].lerp(batch.y, share.detach()))
+        mixed = batch.x[partners].lerp(batch.x, share.to(batch.x.dtype))
+        return Mixed(mixed, batch.y[partners].lerp(batch.y, share.detach()))
 
     def stepped(self, net, done, steps):
         self.told.append((done, steps))

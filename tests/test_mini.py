@@ -126,7 +126,7 @@ def test_what_is_to_be_deleted_of_a_trial_are_trials(mixbench, path, finish, mon
 def test_a_link_to_a_setting_without_a_mini_is_no_trial(refused, path):
     path.write_text(
         path.read_text()
-        .replace("policy: {recipe: search}", "policy: {recipe: search, setting: digits/resnet20}")
+        .replace("policy: {recipe: search,", "policy: {setting: digits/resnet20, recipe: search,")
         .replace("recipes:\n", "recipes:\n  digits/resnet20: {epochs: 400, pad: 1}\n")
     )
     assert refused("run", path.name, "--mini").endswith(

@@ -115,7 +115,7 @@ def test_row_whose_steps_are_dearer_than_those_of_plain_training_is_told(store):
             finish(store, run, 90.0, notes=notes)
     assert (
         "Mixup: in each step the network learns from 2 images for each one of plain training, and the method takes 4 "
-        "passes forward and 3 backward instead of one each"
+        "passes forward and 3 backward, where plain training takes one each"
     ) in notes_of(sweep, store)
     assert "Simple: in each step" not in notes_of(sweep, store)
 
