@@ -67,4 +67,6 @@ def unfinished(grid: Grid) -> Iterator[str]:
 
 
 def _mean(readings: Sequence[Reading], name: str) -> str:
-    return f"{fmean(float(one.result.notes.get(name, 1)) for one in readings):.3g}"
+    """Of those that note it."""
+    noted = [float(one.result.notes[name]) for one in readings if name in one.result.notes]
+    return f"{fmean(noted or [1.0]):.3g}"
