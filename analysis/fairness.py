@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from analysis.grid import Grid
-from analysis.places import leaf_of, shortest
+from analysis.places import Leaf, leaf_of, shortest
 from analysis.readings import Reading
 from mixbench.spec import EMA
 
@@ -17,8 +17,8 @@ COST = ("images_per_sample", "forward_passes", "backward_passes")
 def networks(grid: Grid) -> Iterator[str]:
     """Cells whose numbers are those of another network than the one that was trained."""
     own = [name for name in grid.names if name in ("top1", "top5")]
-    cells = {leaf_of(grid, entry, "")[:2]: entry.readings for entry in grid.entries.values() if entry.readings and own}
-    found = {leaf: {one.result.notes.get("scored", "") for one in readings} for leaf, readings in cells.items()}
+    cells = _read(grid).items() if own else ()
+    found = {leaf: {one.result.notes.get("scored", "") for one in readings} for leaf, readings in cells}
     for name in sorted(set().union(*found.values()) - {""}):
         chosen = [leaf for leaf, networks in found.items() if name in networks]
         yield (
@@ -41,8 +41,7 @@ def averages(grid: Grid) -> Iterator[str]:
 
 def costs(grid: Grid) -> Iterator[str]:
     """Rows whose steps are dearer than those of plain training, where the method says so."""
-    cells = {leaf_of(grid, entry, "")[:2]: entry.readings for entry in grid.entries.values() if entry.readings}
-    found = {leaf: tuple(_mean(cells[leaf], name) for name in COST) for leaf in cells}
+    found = {leaf: tuple(_mean(readings, name) for name in COST) for leaf, readings in _read(grid).items()}
     for cost in sorted({*found.values()} - {("1", "1", "1")}):
         images, forward, backward = cost
         chosen = shortest([leaf for leaf, cost_of_cell in found.items() if cost_of_cell == cost], list(found))
@@ -54,16 +53,22 @@ def costs(grid: Grid) -> Iterator[str]:
 
 
 def unfinished(grid: Grid) -> Iterator[str]:
-    """Rows some of whose mixes did not come to what they were made for."""
-    for entry in grid.entries.values():
-        shares = [float(one.result.notes["finished"]) for one in entry.readings if "finished" in one.result.notes]
+    """Cells some of whose mixes did not come to what they were made for."""
+    cells = _read(grid)
+    for leaf, readings in cells.items():
+        shares = [float(one.result.notes["finished"]) for one in readings if "finished" in one.result.notes]
         if shares:
             became = {"drop": "had no weight in the loss", "keep": "were kept", "plain": "were replaced by the image"}
-            how = entry.readings[0].result.options.get("unfinished", "keep")
+            how = readings[0].result.options.get("unfinished", "keep")
             yield (
-                f"{grid.label(entry.cell.row)}: {100 * fmean(shares):.0f} % of its mixes finished; the others "
+                f"{shortest([leaf], list(cells))}: {100 * fmean(shares):.0f} % of its mixes finished; the others "
                 f"{became[str(how)]}"
             )
+
+
+def _read(grid: Grid) -> dict[Leaf, Sequence[Reading]]:
+    """What is known of each cell of which anything is, by its row and column."""
+    return {leaf_of(grid, entry, "")[:2]: entry.readings for entry in grid.entries.values() if entry.readings}
 
 
 def _mean(readings: Sequence[Reading], name: str) -> str:

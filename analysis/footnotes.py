@@ -127,7 +127,7 @@ def _mixers(grid: Grid) -> Iterator[str]:
     """Rows whose results were made by other versions of the mixer's file than today's, or by several."""
     entries = list(grid.entries.values())
     among = [leaf_of(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
-    for method in dict.fromkeys(one.run.method for entry in entries for one in entry.readings):
+    for family, method in {one.run.family: one.run.method for entry in entries for one in entry.readings}.items():
         old = [
             leaf_of(grid, entry, f"seed {one.run.seed}")
             for entry in entries
@@ -137,7 +137,7 @@ def _mixers(grid: Grid) -> Iterator[str]:
         if old:
             yield (
                 f"{shortest(old, among)}: made by another version of the code of {method} than today's; to have them "
-                f"made again, delete the folders {'mini-' * grid.sweep.mini}{method}-* below runs/"
+                f"made again, delete the folders {family}-* below runs/"
             )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from methods import potts
 from methods.ops import check_choice, check_weight
 from methods.potts import Flags, Integers
+from methods.saliency import peaks
 
 Single = NDArray[np.float32]
 
@@ -187,8 +188,7 @@ def peak_positions(saliency: torch.Tensor) -> torch.Tensor:
     """
     side = min(WINDOW, saliency.shape[2])
     windows = torch.nn.functional.avg_pool2d(saliency[:, None], side, 1)[:, 0]
-    place = windows.flatten(1).argmax(1)
-    return torch.stack([place // windows.shape[2], place % windows.shape[2]], 1)
+    return peaks(windows)
 
 
 def distances(peaks: Integers) -> Single:

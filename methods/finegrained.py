@@ -55,13 +55,6 @@ def bytewise(blurred: Tensor) -> Tensor:
     return _centre_surround(centre.permute(1, 2, 0), _summed(blurred.permute(1, 2, 0).double()))
 
 
-def peaks(maps: Tensor) -> Tensor:
-    """Row and column of the largest value of each map, (N, H, W): (N, 2) int64; of several, the first as one reads."""
-    place = maps.flatten(1).argmax(1)
-    width = maps.shape[2]
-    return torch.stack([place // width, place % width], dim=1)
-
-
 def _channels(x: Tensor) -> tuple[Tensor, ...]:
     if x.shape[1] not in (1, 3):
         raise ValueError(

@@ -144,7 +144,7 @@ class PuzzleMix(Mixer):
             return Mixed(batch.x, batch.y)
         (partners,) = beside(batch.x, draws.partners)
         noise = self.draw_noise(batch.x) if any(draws.noisy) else None
-        gradient, clean = self.look(net, batch.x if noise is None else batch.x + noise, batch.y)
+        gradient, clean = clean_gradient(net, batch.x if noise is None else batch.x + noise, batch.y, self.clean_lam)
         if noise is None:
             first = second = batch.x
         else:
@@ -174,10 +174,6 @@ class PuzzleMix(Mixer):
         (uniform,) = beside(x, torch.rand(x.shape, generator=self.generator))
         drawn = torch.empty_like(x).copy_(uniform)
         return (x + self.adv_eps * (2 * drawn - 1)).clamp(0, 1) - x
-
-    def look(self, net: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The gradient by which saliency is measured, (N, C, H, H), and the clean images' loss, if they have one."""
-        return clean_gradient(net, x, y, self.clean_lam)
 
     def solve(
         self, x: Tensor, partners: Tensor, saliency: Tensor, blocks: int, lam: float

@@ -152,6 +152,13 @@ def magnitude(gradient: Tensor) -> Tensor:
     return scaled.square().mean(1).sqrt() * largest[:, 0]
 
 
+def peaks(maps: Tensor) -> Tensor:
+    """Row and column of the largest value of each map, (N, H, W): (N, 2) int64; of several, the first as one reads."""
+    place = maps.flatten(1).argmax(1)
+    width = maps.shape[2]
+    return torch.stack([place // width, place % width], dim=1)
+
+
 def cam(teacher: Network, x: Tensor, y: Tensor | None) -> Tensor:
     """Class activation maps in [0, 1], (N, 1, H, W) float32 (Zhou et al., 2016). A constant map becomes all zeros.
 

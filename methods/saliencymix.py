@@ -9,8 +9,9 @@ from torch import Tensor
 
 from methods.base import Batch, Mixed, Mixer, Network, register
 from methods.boxes import box_around, draw_kept, paste, share_outside
-from methods.finegrained import RADII, fine_grained, fine_grained_of_bytes, peaks
+from methods.finegrained import RADII, fine_grained, fine_grained_of_bytes
 from methods.ops import beside, check_alpha, check_choice, check_prob, draw_partners, pair, soft_labels
+from methods.saliency import peaks
 
 SMALLEST = min(RADII) + 1
 """Pixels of a side below which every surround is the whole picture."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from methods import Batch, Mixer
 from methods.bank import Maker, Mixes, empty
 from mixbench import materials
-from mixbench.data.resident import Resident
 from mixbench.execution import Execution
 from mixbench.learning import Group
 from mixbench.materials import Weights
@@ -75,7 +74,7 @@ class MakeBank:
         with streams.initialising():
             self._mixer = materials.mixer_of(run, streams, execution, weights)
         self._maker = maker(self._mixer, run)
-        self._train = cast("Resident", materials.train_set(run, streams, execution))
+        self._train = materials.train_set(run, streams, execution)
         materials.check_batches(self._mixer, len(self._train), run.batch_size)
         about = materials.facts(run, execution)
         room = empty(run.bank_images, self._maker.k, channels=about.channels, side=about.image_size)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixbench import holdings, timekeeping
+from mixbench.data import cli as holdings
 from mixbench.options import data_option, mini_option, results_option
 from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED
+from mixbench.timing import cli as timekeeping
 
 if TYPE_CHECKING:
     from mixbench.grid import Sweep

@@ -111,8 +111,7 @@ class Store:
             mixbench.attempts.MissingNeedError: there are none, or they were damaged and have been set aside.
         """
         for path, checksum in self._kept(run, "weights.pt"):
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() == checksum:
+            if (data := _undamaged(path, checksum)) is not None:
                 return data
             raise MissingNeedError(f"{files.set_aside(path)} is damaged; run again, and {run.folder} is trained again")
         raise MissingNeedError(f"needs {run.folder}, which has not finished; look at {self.folder(run)}")
@@ -124,8 +123,7 @@ class Store:
             mixbench.attempts.MissingNeedError: they are not here, or damaged.
         """
         for path, checksum in self._kept(run, MIXER):
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() == checksum:
+            if (data := _undamaged(path, checksum)) is not None:
                 return data
         raise MissingNeedError(f"what the mixer of {run.folder} learned is not here; delete that folder and run again")
 
@@ -243,11 +241,14 @@ def _check_owner(path: Path, payload: Mapping[str, Any], run: Run) -> None:
 
 
 def _whole(folder: Path, kept: Mapping[str, str]) -> bool:
-    def fits(name: str, checksum: str) -> bool:
-        path = folder / name
-        return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == checksum
+    paths = {folder / name: checksum for name, checksum in kept.items()}
+    return all(path.exists() and _undamaged(path, checksum) is not None for path, checksum in paths.items())
 
-    return all(fits(name, checksum) for name, checksum in kept.items())
+
+def _undamaged(path: Path, checksum: str) -> bytes | None:
+    """What a file holds; None where that is not what it was."""
+    data = path.read_bytes()
+    return data if hashlib.sha256(data).hexdigest() == checksum else None
 
 
 def _check_defaults(run: Run, result: Result) -> None:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from methods import finegrained
-from methods.finegrained import RADII, fine_grained, fine_grained_of_bytes, peaks
+from methods.finegrained import RADII, fine_grained, fine_grained_of_bytes
+from methods.saliency import peaks
 
 SHAPES = [(32, 32), (224, 224), (160, 200), (300, 45), (64, 64), (9, 14), (13, 1)]
 

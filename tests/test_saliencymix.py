@@ -3,7 +3,8 @@ import torch
 
 from methods import Batch, build, saliencymix
 from methods.contract import SmallNetwork, check
-from methods.finegrained import fine_grained, peaks
+from methods.finegrained import fine_grained
+from methods.saliency import peaks
 from methods.saliencymix import SaliencyMix, official_peak
 from methods.views import ViewCache
 

@@ -9,7 +9,8 @@ import torch
 from methods import Batch
 from methods.boxes import box_around, paste, share_outside
 from methods.contract import SmallNetwork
-from methods.finegrained import bytewise, fine_grained, fine_grained_of_bytes, peaks
+from methods.finegrained import bytewise, fine_grained, fine_grained_of_bytes
+from methods.saliency import peaks
 from methods.saliencymix import SaliencyMix, official_peak
 
 
