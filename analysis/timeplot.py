@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -23,6 +23,9 @@ Accuracies = Mapping[str, Mapping[str, Sequence[float]]]
 
 SIDE = 3.6
 """Inches of a part."""
+
+MARKERS = "os^Dv"
+"""One for each ten colours: methods that lie close together are told apart in the legend, not where they are."""
 
 
 def accuracies(settings: Sequence[str], store: Store) -> Accuracies:
@@ -72,20 +75,31 @@ def write(parts: Sequence[Part], found: Accuracies, path: Path) -> None:
 def draw(parts: Sequence[Part], found: Accuracies) -> Figure:
     """A point for each method whose accuracy is known: its training step over Simple's, and its accuracy."""
     drawn = [part for part in parts if found.get(part.setting)]
-    figure = Figure(figsize=(SIDE * 1.2 * len(drawn), SIDE), layout="constrained")
+    figure = Figure(figsize=(SIDE * 1.5 * len(drawn), SIDE), layout="constrained")
     for axes, part in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-        for line in part.lines:
-            _draw_point(axes, line, found[part.setting].get(line.label, ()))
+        for number, line in enumerate(part.lines):
+            _draw_point(axes, line, found[part.setting].get(line.label, ()), number)
+        axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         axes.set_title(f"{part.setting}, {part.precision}", fontsize="small")
         axes.set_xlabel("training step, times Simple's")
         axes.set_ylabel("top-1 accuracy (%)")
-        axes.margins(0.3, 0.15)
         axes.grid(alpha=0.3)
     figure.supxlabel("bars: 95 % intervals; in brackets: seeds", fontsize="x-small")
     return figure
 
 
-def _draw_point(axes: Axes, line: Line, values: Sequence[float]) -> None:
+def undrawn(parts: Sequence[Part], found: Accuracies) -> Iterator[str]:
+    """Which methods of each part have no point, a sentence each."""
+    for part in parts:
+        missing = [line.label for line in part.lines if line.steps is None or not found[part.setting].get(line.label)]
+        if missing:
+            yield (
+                f"not drawn for {part.setting}: {', '.join(missing)}; the step was not timed, or no finished run has "
+                f"the options that were timed and the protocol of most methods"
+            )
+
+
+def _draw_point(axes: Axes, line: Line, values: Sequence[float], number: int) -> None:
     """A method with its intervals: of the ratio, and of the mean over at least three seeds."""
     if not values or line.steps is None:
         return
@@ -97,9 +111,9 @@ def _draw_point(axes: Axes, line: Line, values: Sequence[float]) -> None:
         [mean],
         xerr=[[max(0.0, cost - sides[0])], [max(0.0, sides[1] - cost)]],
         yerr=[[mean - low], [high - mean]],
-        fmt="o",
+        color=f"C{number % 10}",
+        fmt=MARKERS[number // 10 % len(MARKERS)],
         markersize=4,
         linewidth=1,
+        label=f"{line.label} ({len(values)})",
     )
-    seeds = f" ({len(values)})"
-    axes.annotate(line.label + seeds, (cost, mean), xytext=(4, 4), textcoords="offset points", fontsize="x-small")

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -241,8 +243,17 @@ def test_plot_sets_costs_against_accuracies_of_one_protocol(mixbench, tmp_path, 
     points = [tuple(float(bar.lines[0].get_data()[one][0]) for one in (0, 1)) for bar in axes.containers]
     assert points == [(1, 81), (3, 83)]
     files.write(tmp_path / "kept.json", files.encode(record))
-    assert mixbench("time", "--again", "kept.json", "--plot", "plot.svg").code == 0
+    said = mixbench("time", "--again", "kept.json", "--plot", "plot.svg")
+    assert said.code == 0
+    assert "not drawn for cifar10/resnet18: TransformMix; the step was not timed, or no finished run" in said.err
     assert "PuzzleMix (3)" in (tmp_path / "plot.svg").read_text()
+
+
+def test_time_that_is_stopped_says_that_nothing_is_kept(mixbench, tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", mock.Mock(side_effect=KeyboardInterrupt))
+    said = mixbench("time", "--methods", "mixup", "--settings", "cifar10/resnet8", "--device", "cpu")
+    assert (said.code, said.err.strip()) == (130, "stopped; a measurement that has not ended is not kept")
+    assert not (tmp_path / "results").exists()
 
 
 def test_plot_is_refused_before_anything_is_measured(refused):

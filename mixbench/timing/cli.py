@@ -73,7 +73,6 @@ def command(form: str, train: bool, again: Path | None, plot: Path | None, resul
     click.echo(FORMS[form](record, claims), nl=False)
     if drawing:
         drawing(record, claims)
-        click.echo(f"drawn: {plot}", err=True)
     return DONE
 
 
@@ -89,7 +88,13 @@ def _drawing(plot: Path, settings: Sequence[str], results: Path) -> Callable[[Re
 
     figures.check_suffix(plot, option="--plot")
     found = timeplot.accuracies(settings, Store(results, tell=lambda sentence: click.echo(sentence, err=True)))
-    return lambda record, claims: timeplot.write(parts(record, claims), found, plot)
+
+    def drawing(record: Record, claims: Claims) -> None:
+        timeplot.write(parts(record, claims), found, plot)
+        for sentence in (f"drawn: {plot}", *timeplot.undrawn(parts(record, claims), found)):
+            click.echo(sentence, err=True)
+
+    return drawing
 
 
 def _measured(request: Request, results: Path) -> dict[str, Any]:
@@ -101,6 +106,9 @@ def _measured(request: Request, results: Path) -> dict[str, Any]:
         record = measured(request)
     except ChildProcessError as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("stopped; a measurement that has not ended is not kept", err=True)
+        raise
     now = dt.datetime.now(tz=dt.UTC)
     record |= {"measured": now.isoformat(timespec="seconds")}
     kept = results / "times" / f"{now:%Y%m%d-%H%M%S}.json"
