@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -285,6 +287,45 @@ def test_stop_that_is_sent_to_all_processes_leaves_the_decoding_to_go_on(folder,
         os.kill(worker.pid, signal.SIGTERM)
     assert len(workers) == 2
     assert sum(len(batch.x) for batch in going) == 10
+
+
+def test_stop_that_comes_while_the_decoding_begins_leaves_it_to_go_on(folder, tmp_path, monkeypatch):
+    start = multiprocessing.process.BaseProcess.start
+
+    def stopped(worker):
+        start(worker)
+        os.kill(worker.pid, signal.SIGTERM)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", stopped)
+    images = decoded(imagenet.list_files(tmp_path).train, workers=2).epoch(Streams(0), 0, 2)
+    assert sum(len(batch.x) for batch in images) == 12
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+FAILING = """
+import sys
+from pathlib import Path
+
+import torch
+
+from mixbench.data import imagenet
+from mixbench.data.decoded import Decoded
+from mixbench.streams import Streams
+
+options = {"interpolation": "bilinear", "flip": True, "device": torch.device("cpu"), "channels_last": True}
+part = imagenet.list_files(Path(sys.argv[1])).train
+held = Decoded(part, size=32, workers=2, **options).epoch(Streams(0), 0, 2)
+next(held)
+raise RuntimeError("out of memory")
+"""
+
+
+def test_error_while_workers_decode_ends_the_process(folder, tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILING, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("RuntimeError: out of memory\n")
 
 
 @pytest.mark.gpu

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +118,7 @@ class Decoded(Images):
             worker_init_fn=_leave_stopping_to_the_parent,
             generator=torch.Generator(),  # it draws a number whenever it begins: not from the run's streams
         )
-        for pixels, y in zip(loader, labels, strict=False):
+        for pixels, y in zip(_begun(loader), labels, strict=False):
             if isinstance(pixels, DataError):
                 raise pixels
             yield Batch(self._finished(pixels), self._one_hot.index_select(0, y))
@@ -155,9 +158,27 @@ def _together(pictures: Sequence[Tensor | DataError]) -> Tensor | DataError:
     return torch.stack(tensors)
 
 
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The loader's workers begin, and do not hear a stop before they have said that they will not heed it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_stopping_to_the_parent(worker: int) -> None:  # noqa: ARG001
     """A stop, which a cluster sends to all processes, must not take the workers from a run that is yet to be saved."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _kill_what_still_decodes() -> None:
+    """When an error ends this process, Python asks the workers to stop and waits for them, who ignore it, for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for every worker that is killed
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _drawn(streams: Streams, epoch: int, number: int) -> Tensor:
