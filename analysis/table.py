@@ -35,10 +35,10 @@ def build(sweep: Sweep, store: Store, metric: str) -> Grid:
     shown = sweep.table.metrics()
     names = tuple(shown)
     gathered = gather(sweep, store, counted)
-    claims = _claims(sweep, store)
+    published = claims(sweep, store)
     columns = {name: _column(sweep, name, gathered) for name in sweep.columns}
     entries = {
-        (cell.row, cell.column): _entry(sweep, cell, columns[cell.column], gathered, names, claims or {})
+        (cell.row, cell.column): _entry(sweep, cell, columns[cell.column], gathered, names, published or {})
         for cell in sweep.cells
     }
     return Grid(
@@ -49,16 +49,16 @@ def build(sweep: Sweep, store: Store, metric: str) -> Grid:
         entries=entries,
         differences=_differences(sweep.table.compare, entries, names),
         gathered=gathered,
-        has_paper=claims is not None,
+        has_paper=published is not None,
     )
 
 
-def _claims(sweep: Sweep, store: Store) -> Mapping[Key, Claim] | None:
+def claims(sweep: Sweep, store: Store) -> Mapping[Key, Claim] | None:
     """The paper's numbers: none where the table asks for none, None where they are not at hand."""
     if sweep.table.paper is None:
         return {}
-    claims = paper.load(store.root / "paper.csv")
-    return paper.load(CHECKOUT / "paper.csv") if claims is None else claims
+    found = paper.load(store.root / "paper.csv")
+    return paper.load(CHECKOUT / "paper.csv") if found is None else found
 
 
 def _column(sweep: Sweep, name: str, gathered: Gathered) -> Column:

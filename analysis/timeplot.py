@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from analysis import figures
 from analysis.stats import t_interval
 from analysis.timetable import Line, Part
+from mixbench import catalog
 from mixbench.spec import Run
 from mixbench.store import Result, Store
-from mixbench.timing.request import Row
 
 Accuracies = Mapping[str, Mapping[str, Sequence[float]]]
 """Top-1 of the last epoch in percent, of several seeds, by setting and by what tables call the row."""
@@ -54,7 +54,7 @@ def _of_one_protocol(setting: str, store: Store) -> dict[str, list[float]]:
     values: dict[str, list[float]] = {}
     for run, result, protocol in results:
         if protocol == chosen:
-            values.setdefault(Row(run.method, dict(run.options), named=True).label, []).append(result.metrics["top1"])
+            values.setdefault(catalog.label(run), []).append(result.metrics["top1"])
     return values
 
 

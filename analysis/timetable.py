@@ -9,7 +9,10 @@ from typing import Any
 
 from analysis.paper import Claim, Key
 from analysis.ratios import Ratio, Times, ratio, times
-from mixbench.timing.request import SIMPLE
+from mixbench import catalog
+from mixbench.spec import Run
+from mixbench.store import Store
+from mixbench.timing.runs import SIMPLE
 
 RELATIVE_TO = "transformmix"
 """The method by whose time the paper's table gives the others'."""
@@ -20,10 +23,88 @@ IMAGES = 128
 COLUMNS: Mapping[str, str] = {"kernel": "kernel", "cold": "cold", "amortised": "amortised", "step": "training step"}
 """What tables call the columns of a record."""
 
+BUILT_SECONDS = 1.0
+"""A constructor that takes longer is told of: a method must not hide its work there."""
+
 UNLEARNED = {"teacher": "of random weights", "policy": "of random weights", "bank": "of made-up images"}
 """What a link was to, where no run made it."""
 
 Record = Mapping[str, Any]
+
+Claims = Mapping[Key, Claim] | None
+"""What the paper says, if that is at hand."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement that is done.
+
+    Attributes:
+        run: it.
+        record: what was read of the clock, see `mixbench.timing.measuring`.
+        rows: of its table.
+        once: what the runs cost that its subjects ask.
+    """
+
+    run: Run
+    record: Record
+    rows: Sequence[Named]
+    once: Sequence[Cost]
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a row is called.
+
+    Attributes:
+        name: among the paper's figures; "" where it has none.
+        label: in tables.
+    """
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run cost that others need once.
+
+    Attributes:
+        what: it makes: a teacher, a search, a bank.
+        run: its folder.
+        seconds: that it took, in the attempt that ended it.
+        device: on which it ran.
+    """
+
+    what: str
+    run: str
+    seconds: float
+    device: str
+
+
+def measured(run: Run, store: Store, rows: Sequence[Named] | None = None) -> Measured | None:
+    """A measurement as it was kept; None where it is not done, or its readings are not here.
+
+    Args:
+        run: which.
+        store: where it is.
+        rows: what they are called; None: by their methods, those with options of their own without the paper's name.
+
+    Raises:
+        mixbench.files.DamagedError: a file of it is damaged; names it.
+    """
+    record = store.times(run)
+    if record is None:
+        return None
+    costs = [_cost(need, store) for need in run.needs()]
+    plain = [Named("" if one.options else one.method, catalog.label(one)) for one in run.subjects]
+    return Measured(run, record, rows or plain, [one for one in costs if one])
+
+
+def _cost(run: Run, store: Store) -> Cost | None:
+    result = store.recorded(run)
+    what = {"classify": "teacher", "import": "teacher"}.get(run.task, run.task)
+    return Cost(what, run.folder, result.seconds, result.device) if result and run.task != "import" else None
 
 
 @dataclass(frozen=True)
@@ -37,6 +118,8 @@ class Line:
         relative: its cold time over that of `RELATIVE_TO`; None where that was not timed.
         steps: its training step over Simple's.
         claim: what the paper says of `relative`.
+        verdict: ``reproduced`` or ``differs``, whether the interval of `relative` holds that; "" where there is no
+            interval, or no GPU was measured: the paper's figures are of one.
         floor: the least that a cold mix could take, as a share of its mean, in percent; None where nothing of it
             was counted, or mixes did not finish.
         megabytes: of tensors that a cold mix holds at once.
@@ -49,6 +132,7 @@ class Line:
     relative: Ratio | None
     steps: Ratio | None
     claim: Claim | None
+    verdict: str
     floor: float | None
     megabytes: float
     notes: Sequence[str]
@@ -63,8 +147,8 @@ class Part:
         pictures: what was mixed.
         rounds: counted.
         lines: one for each method.
-        left_out: methods that were not timed, and why.
-        once: what is paid once.
+        once: what is paid once, and beside which methods it pays, after how many runs; beside none where it does not,
+            or was made on another device.
     """
 
     setting: str
@@ -72,43 +156,23 @@ class Part:
     pictures: str
     rounds: int
     lines: Sequence[Line]
-    left_out: Sequence[str]
-    once: Sequence[Once]
+    once: Sequence[tuple[Cost, Mapping[str, int]]]
 
 
-@dataclass(frozen=True)
-class Once:
-    """A run that others need once.
-
-    Attributes:
-        what: it makes: a teacher, a search, a bank.
-        run: its folder.
-        seconds: that it took, in the attempt that ended it.
-        device: on which it ran.
-        pays: beside which methods it pays, after how many runs; empty where it does beside none, or was made elsewhere.
-    """
-
-    what: str
-    run: str
-    seconds: float
-    device: str
-    pays: Mapping[str, int]
-
-
-def parts(record: Record, claims: Mapping[Key, Claim] | None) -> list[Part]:
-    """All parts of a record, with what the paper claims, if that is at hand."""
-    return [_part(record, part, claims or {}) for part in record["parts"]]
-
-
-def _part(record: Record, part: Record, claims: Mapping[Key, Claim]) -> Part:
-    clock, size = record["clock"][0], record["batch_size"]
-    found = {id(row): _milliseconds(row, clock) for row in part["rows"]}
-    by_method = {row["method"]: found[id(row)] for row in reversed(part["rows"])}
-    lines = [_line(row, found[id(row)], by_method, _claim(row, part, claims), size) for row in part["rows"]]
-    once = [_once(one, part, lines, record) for one in part["once"]]
-    source = f"{part['pictures']['source']}, {part['pictures']['batches']} batches by turns"
-    rounds = len(part["rows"][0]["columns"]["cold"]["images"])
-    return Part(part["setting"], part["precision"], source, rounds, lines, part["left_out"], once)
+def part(found: Measured, claims: Claims) -> Part:
+    """What a measurement comes to, with what the paper claims, if that is at hand."""
+    record, run = found.record, found.run
+    on_gpu = "events" in record["clock"]
+    times_of = [_milliseconds(row, record["clock"][0]) for row in record["rows"]]
+    by_method = {row["method"]: of for row, of in reversed([*zip(record["rows"], times_of, strict=True)])}
+    lines = [
+        _line(row, named.label, of, by_method, claim_of(named.name, run, claims), run.batch_size, on_gpu=on_gpu)
+        for row, named, of in zip(record["rows"], found.rows, times_of, strict=True)
+    ]
+    once = [(cost, _pays(cost, found, lines)) for cost in found.once]
+    source = f"{record['pictures']['source']}, {record['pictures']['batches']} batches by turns"
+    rounds = len(record["rows"][0]["columns"]["cold"]["images"])
+    return Part(run.setting, run.precision, source, rounds, lines, once)
 
 
 def _milliseconds(row: Record, clock: str) -> dict[str, list[float]]:
@@ -124,22 +188,27 @@ def _milliseconds(row: Record, clock: str) -> dict[str, list[float]]:
 
 def _line(
     row: Record,
+    label: str,
     found: Mapping[str, Sequence[float]],
     by_method: Mapping[str, Mapping[str, Sequence[float]]],
     claim: Claim | None,
     size: int,
+    *,
+    on_gpu: bool,
 ) -> Line:
     columns = {name: times(values, mean=name == "amortised") for name, values in found.items()}
     other = by_method.get(RELATIVE_TO)
     least = 1000 * IMAGES / size * row["counted"]["seconds"]
     cold = columns["cold"].mean
+    relative = ratio(found["cold"], other["cold"]) if other else None
     return Line(
         method=row["method"],
-        label=row["label"],
+        label=label,
         columns=columns,
-        relative=ratio(found["cold"], other["cold"]) if other else None,
+        relative=relative,
         steps=ratio(found["step"], by_method[SIMPLE]["step"]),
         claim=claim,
+        verdict=_verdict(relative, claim) if on_gpu else "",
         floor=100 * least / cold if least and math.isfinite(cold) else None,
         megabytes=row["counted"]["peak"] / 1e6,
         notes=_notes(row),
@@ -149,7 +218,8 @@ def _line(
 def _notes(row: Record) -> list[str]:
     inside = ["it mixes inside the network: its training step shows what that costs"] * row["inside"]
     given = [f"{link} {folder or UNLEARNED[link]}" for link, folder in row["runs"].items()]
-    return [*given, *inside, *_steps(row["steps"])]
+    built = [f"its constructor took {row['built']:.1f} s, which no column shows"] * (row["built"] > BUILT_SECONDS)
+    return [*given, *inside, *built, *_steps(row["steps"])]
 
 
 def _steps(counts: Sequence[int]) -> list[str]:
@@ -160,22 +230,30 @@ def _steps(counts: Sequence[int]) -> list[str]:
     return [f"times are for images that finished, {sum(counts[1:])} of {sum(counts)}; after so many steps: {told}"]
 
 
-def _claim(row: Record, part: Record, claims: Mapping[Key, Claim]) -> Claim | None:
-    """The paper's number: of the method as it is by default, on the data set, whatever the model."""
-    dataset = part["setting"].partition("/")[0]
-    return None if row["options"] else claims.get(Key("4", row["method"], dataset, "", "", "time_ratio"))
+def claim_of(name: str, run: Run, claims: Claims) -> Claim | None:
+    """The paper's number for a row of this name: on the data set, whatever the model; none for its measure itself."""
+    key = Key("4", name, run.dataset, "", "", "time_ratio")
+    return None if name == RELATIVE_TO else (claims or {}).get(key)
 
 
-def _once(one: Record, part: Record, lines: Sequence[Line], record: Record) -> Once:
-    """What is paid once, and beside whom it pays: those whose training step takes longer than its users'."""
-    pays: dict[str, int] = {}
-    asking = {row["label"] for row in part["rows"] if one["run"] in row["runs"].values()}
-    users = [line for line in lines if line.label in asking]
-    if users and one["device"] == record["machine"]["device"]:
-        dearest = max(users, key=lambda line: line.columns["step"].middle)
-        steps = record["protocol"]["epochs"] * part["train_images"] / IMAGES
-        for line in lines:
-            saved = (line.columns["step"].middle - dearest.columns["step"].middle) / 1000 * steps
-            if saved > 0 and line not in users:
-                pays[line.label] = math.ceil(one["seconds"] / saved)
-    return Once(one["what"], one["run"], one["seconds"], one["device"], pays)
+def _verdict(relative: Ratio | None, claim: Claim | None) -> str:
+    if claim is None or relative is None or relative.interval is None:
+        return ""
+    low, high = relative.interval
+    return "reproduced" if low <= claim.value <= high else "differs"
+
+
+def _pays(cost: Cost, found: Measured, lines: Sequence[Line]) -> Mapping[str, int]:
+    """After how many runs a cost has paid, beside those whose training step takes longer than its users'."""
+    record = found.record
+    users = [line for line, row in zip(lines, record["rows"], strict=True) if cost.run in row["runs"].values()]
+    if not users or cost.device != record["machine"]["device"]:
+        return {}
+    dearest = max(users, key=lambda line: line.columns["step"].middle)
+    steps = record["protocol"]["epochs"] * record["train_images"] / IMAGES
+    saved = {
+        line.label: (line.columns["step"].middle - dearest.columns["step"].middle) / 1000 * steps
+        for line in lines
+        if line not in users
+    }
+    return {label: math.ceil(cost.seconds / seconds) for label, seconds in saved.items() if seconds > 0}

@@ -8,16 +8,14 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from csv import DictWriter
+from itertools import groupby
 from typing import Any
 
 from analysis.footnotes import DASH
-from analysis.paper import Claim, Key
 from analysis.ratios import Ratio, Times
 from analysis.render import WIDTH, aligned
-from analysis.timetable import COLUMNS, IMAGES, RELATIVE_TO, Line, Once, Part, Record, parts
+from analysis.timetable import COLUMNS, IMAGES, RELATIVE_TO, Claims, Line, Measured, Part, Record, part
 from mixbench import catalog
-
-Claims = Mapping[Key, Claim] | None
 
 CLOCKS = {"cpu": "CPU time of the process", "wall": "time that passes, until the device has done all"}
 """What tables say of the clock that leads."""
@@ -38,20 +36,22 @@ LEGEND = (
 )
 
 
-def markdown(record: Record, claims: Claims) -> str:
-    """All parts, each with its table, and what to know before trusting it."""
-    found = parts(record, claims)
-    return "\n\n".join([_heading(record), *(_block(record, part) for part in found), _legend(record)]) + "\n"
+def markdown(found: Sequence[Measured], claims: Claims) -> str:
+    """All measurements, each with its table, and what to know before trusting it."""
+    blocks: list[str] = []
+    for heading, ones in groupby(found, key=_heading):
+        blocks += [heading, *(_block(one, claims) for one in ones)]
+    return "\n\n".join([*blocks, _legend(found[0].record)]) + "\n"
 
 
-def latex(record: Record, claims: Claims) -> str:
-    """A ``tabular`` for each part; needs the package booktabs."""
-    return "\n".join(_tabular(record, part) for part in parts(record, claims))
+def latex(found: Sequence[Measured], claims: Claims) -> str:
+    """A ``tabular`` for each measurement; needs the package booktabs."""
+    return "\n".join(_tabular(one, part(one, claims)) for one in found)
 
 
-def csv(record: Record, claims: Claims) -> str:
-    """One line for each part, method and column, in full precision."""
-    lines = [line for part in parts(record, claims) for line in _records(part)]
+def csv(found: Sequence[Measured], claims: Claims) -> str:
+    """One line for each measurement, method and column, in full precision."""
+    lines = [line for one in found for line in _records(one, part(one, claims))]
     text = io.StringIO()
     writer = DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()
@@ -59,43 +59,45 @@ def csv(record: Record, claims: Claims) -> str:
     return text.getvalue()
 
 
-def plain(record: Record, claims: Claims) -> str:  # noqa: ARG001
-    """The record itself as JSON, every reading in it."""
-    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+def plain(found: Sequence[Measured], claims: Claims) -> str:  # noqa: ARG001
+    """The measurements as JSON, every reading in them."""
+    told = [{"run": one.run.to_dict(), "record": one.record} for one in found]
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
 
 
-FORMS: Mapping[str, Callable[[Record, Claims], str]] = {"md": markdown, "tex": latex, "csv": csv, "json": plain}
+FORMS: Mapping[str, Callable[[Sequence[Measured], Claims], str]] = {
+    "md": markdown,
+    "tex": latex,
+    "csv": csv,
+    "json": plain,
+}
 
 
-def _heading(record: Record) -> str:
+def _heading(found: Measured) -> str:
     """Where it was measured."""
-    machine = record["machine"]
+    machine = found.record["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    rates = "; ".join(
-        f"{precision} {rate['flops'] / 1e9:,.0f} GFLOP/s in matrix products, {rate['bytes'] / 1e9:,.1f} GB/s in copies"
-        for precision, rate in record["rates"].items()
-    )
     driver = f", driver {machine['driver']}" if machine["driver"] else ""
-    loads = " to ".join(f"{load:.1f}" for load in record["load"])
-    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)} on {machine['cores']} cores, load {loads}"
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)} on {machine['cores']} cores"
     where = f"{machine['device']}{driver}; {threads}; {versions}; commit {machine['commit']}."
-    return textwrap.fill(where, WIDTH) + "\n" + textwrap.fill(f"At best: {rates}.", WIDTH)
+    return textwrap.fill(where, WIDTH)
 
 
-def _block(record: Record, part: Part) -> str:
+def _block(found: Measured, claims: Claims) -> str:
+    record, about = found.record, part(found, claims)
     clock = CLOCKS[record["clock"][0]]
     above = (
-        f"{part.setting}, {part.precision}. Milliseconds for {IMAGES} images produced, in batches of "
-        f"{record['batch_size']}: median of {part.rounds} round{'s' * (part.rounds > 1)} (quartiles), {clock}; ratios "
-        f"with 95 % bootstrap intervals over the rounds. {part.pictures[0].upper()}{part.pictures[1:]}."
+        f"{about.setting}, {about.precision}. Milliseconds for {IMAGES} images produced, in batches of "
+        f"{found.run.batch_size}: median of {about.rounds} round{'s' * (about.rounds > 1)} (quartiles), {clock}; "
+        f"ratios with 95 % bootstrap intervals over the rounds. {about.pictures[0].upper()}{about.pictures[1:]}; load "
+        f"{' to '.join(f'{load:.1f}' for load in record['load'])}. At best the device does "
+        f"{record['rates']['flops'] / 1e9:,.0f} GFLOP/s in matrix products and {record['rates']['bytes'] / 1e9:,.1f} "
+        f"GB/s in copies."
     )
-    table = aligned(_head(), [_texts(line) for line in part.lines])
-    notes = [f"{line.label}: {'; '.join(line.notes)}" for line in part.lines if line.notes]
-    left_out = [f"left out: {one}" for one in part.left_out]
-    below = "\n".join(
-        textwrap.fill(note, WIDTH, initial_indent="- ", subsequent_indent="  ") for note in (*notes, *left_out)
-    )
-    blocks = [textwrap.fill(above, WIDTH), table, below, _paid_once(part.once)]
+    table = aligned(_head(), [_texts(line) for line in about.lines])
+    notes = [f"{line.label}: {'; '.join(line.notes)}" for line in about.lines if line.notes]
+    below = "\n".join(textwrap.fill(note, WIDTH, initial_indent="- ", subsequent_indent="  ") for note in notes)
+    blocks = [textwrap.fill(above, WIDTH), table, below, _paid_once(about)]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -138,19 +140,19 @@ def _ratio(found: Ratio | None) -> str:
     return f"{found:.2f}" if found.value >= LEAST_RATIO else f"{found:.1g}"
 
 
-def _paid_once(once: Sequence[Once]) -> str:
+def _paid_once(about: Part) -> str:
     """The table of what is paid once."""
-    if not once:
+    if not about.once:
         return ""
     rows = [
         [
-            one.what,
-            one.run,
-            f"{one.seconds / 60:.1f}",
-            one.device,
-            ", ".join(f"{n} beside {m}" for m, n in one.pays.items()),
+            cost.what,
+            cost.run,
+            f"{cost.seconds / 60:.1f}",
+            cost.device,
+            ", ".join(f"{runs} beside {label}" for label, runs in pays.items()),
         ]
-        for one in once
+        for cost, pays in about.once
     ]
     return "Paid once, and after how many runs the methods that need it have made up for it:\n\n" + aligned(
         ["What", "run", "minutes", "on", "pays after"], rows
@@ -162,34 +164,33 @@ def _legend(record: Record) -> str:
     return "\n".join(textwrap.fill(one.format(**protocol), WIDTH, subsequent_indent="  ") for one in LEGEND)
 
 
-def _tabular(record: Record, part: Part) -> str:
-    """One part in LaTeX; its first lines say where it was measured."""
+def _tabular(found: Measured, about: Part) -> str:
+    """One measurement in LaTeX; its first lines say where it was measured."""
     head = [text.replace("%", r"\%").replace("× ", r"$\times$ ") for text in _head()]
-    rows = [[_escaped(text) for text in _texts(line)] for line in part.lines]
+    rows = [[_escaped(text) for text in _texts(line)] for line in about.lines]
     body = [" & ".join(row) + r" \\" for row in rows]
-    about = [
-        f"% {line}"
-        for line in (*_heading(record).splitlines(), f"{part.setting}, {part.precision}: ms, {IMAGES} images")
-    ]
+    above = (*_heading(found).splitlines(), f"{about.setting}, {about.precision}: ms, {IMAGES} images")
     columns = "l" + "r" * (len(head) - 1)
     table = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule", *body]
-    return "\n".join([*about, *table, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    return "\n".join([*(f"% {line}" for line in above), *table, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def _escaped(text: str) -> str:
     return text.replace("%", r"\%").replace("_", r"\_").replace(DASH, "--")
 
 
-def _records(part: Part) -> Iterator[dict[str, Any]]:
-    for line in part.lines:
+def _records(measured: Measured, about: Part) -> Iterator[dict[str, Any]]:
+    for line in about.lines:
         for name, found in line.columns.items():
             low, high = found.interval or ("", "")
             relative = line.relative if name == "cold" else line.steps if name == "step" else None
             of = {"cold": RELATIVE_TO, "step": "simple"}.get(name, "")
             ratio_low, ratio_high = (relative.interval if relative else None) or ("", "")
             yield {
-                "setting": part.setting,
-                "precision": part.precision,
+                "machine": measured.run.machine,
+                "setting": about.setting,
+                "precision": about.precision,
+                "seed": measured.run.seed,
                 "method": line.label,
                 "column": name,
                 "ms": found.middle,

@@ -17,7 +17,7 @@ from typing import Any
 
 from mixbench.declaration import Declaration, class_in, inspected, read, registers
 from mixbench.plain import cast_to
-from mixbench.spec import FIELDS
+from mixbench.spec import FIELDS, Run
 
 ENTRY_POINTS = "mixbench.mixers"
 
@@ -87,6 +87,28 @@ def check_names(method: str, options: Iterable[str], *, beside: Sequence[str] = 
 def filled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a mixer: these, and the defaults of the others."""
     return dict(declaration(method).options) | dict(options)
+
+
+def label(run: Run) -> str:
+    """How tables print a run's method: its label, and the options that are not at their default."""
+    told = ", ".join(f"{name}={value}" for name, value in run.options)
+    return declaration(run.method).label + (f"[{told}]" if told else "")
+
+
+def options_of(run: Run) -> dict[str, Any]:
+    """All options of a run's mixer; of a measurement those of all its subjects, ``PuzzleMix.beta``."""
+    if not run.subjects:
+        return filled(run.method, dict(run.options))
+    each = ((label(one), filled(one.method, dict(one.options))) for one in run.subjects)
+    return {f"{name}.{option}": value for name, options in each for option, value in options.items()}
+
+
+def code_of(run: Run) -> str:
+    """A mark of the source files of a run's mixers, see `code`."""
+    if not run.subjects:
+        return code(run.method)
+    each = dict.fromkeys(one.method for one in run.subjects)
+    return hashlib.sha256("".join(map(code, each)).encode()).hexdigest()[:10]
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +13,14 @@ import torch
 from torch import nn
 
 from methods import Batch, Mixer, Network, build, contract
-from methods.bank import empty
+from methods.bank import Maker, empty
 from mixbench import bank, catalog, importing, learning, materials, search
 from mixbench.data import Facts
 from mixbench.execution import Execution
 from mixbench.launch import Plan
 from mixbench.nets import STAGES
 from mixbench.spec import Run
+from mixbench.timing.runs import facts_of
 
 PIXELS = 2**18
 """Of a made-up batch at most, unless its mixer needs more images: 256 of 32 x 32, or 5 of 224 x 224."""
@@ -60,7 +62,9 @@ def rehearse(planned: Plan, facts: Mapping[Run, Facts], sweep: Path, execution: 
         ValueError: it cannot be built or cannot mix; one sentence that names the file, the row and what is wrong.
     """
     todo = set(planned.todo)
-    askers = {run: place for run, place in planned.sweep.asked_by().items() if run in todo}
+    facts = {**facts, **{one: facts.get(run) or facts_of(run.setting) for run in todo for one in run.subjects}}
+    asked_by = {run: place for run, place in planned.sweep.asked_by().items() if run in todo}
+    askers = {one: place for run, place in asked_by.items() for one in run.subjects or (run,)}
     distinct: dict[Hashable, Run] = {}
     for run in askers:  # rows come first: a search mostly has its options from the row that needs it
         distinct.setdefault(_what_matters(run, facts), run)
@@ -76,6 +80,23 @@ def rehearse(planned: Plan, facts: Mapping[Run, Facts], sweep: Path, execution: 
                     importing.fill(net, importing.read(path, run.checkpoint), path=path, model=run.model)
 
 
+def refusal(subject: Run, facts: Facts) -> str:
+    """Why a subject of a measurement cannot be timed; "" where it can, as far as a rehearsal can tell."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with _blaming(f"{catalog.label(subject)} on {subject.setting}", subject.method):
+                alone = replace(subject, teacher=None, policy=None, bank=None)
+                mixer = _mix_once(alone, {alone: facts})
+                if isinstance(mixer, Maker) and subject.teacher is None:
+                    raise ValueError(
+                        "it mixes until its teacher recognises the images, which means nothing without one that was "
+                        "trained on them; train Simple first"
+                    )
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
 def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
     """All of a run by which its mixer could fail: runs alike in it need one rehearsal."""
     about = facts[run]
@@ -84,7 +105,7 @@ def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
     return run.task, run.method, run.options, run.bank, images, STAGES[run.model], links
 
 
-def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
+def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
     about = facts[run]
     net = _network(about, about, stages=STAGES[run.model])
     mixer = _mixer(run, facts, **({} if run.task == "search" else {"net": net}))
@@ -99,12 +120,13 @@ def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> None:
     with torch.set_grad_enabled(bool(mixer.learners())):
         mixed = mixer(_batch(run, about, mixer.least), net)
     mixed.loss(mixed.logits(cast("nn.Module", net)), contract.CRITERION)
+    return mixer
 
 
 def _mixer(run: Run, facts: Mapping[Run, Facts], **net: Network) -> Mixer:
     """The run's mixer, with what a teacher and a search could give it before they have learned anything."""
     about = facts[run]
-    teacher = None if run.teacher is None else _network(about, facts[run.teacher])
+    teacher = _network(about, facts[run.teacher] if run.teacher else about)
     policy = None
     if run.policy is not None:
         pupil, _ = search.pupil_and_teacher(_mixer(run.policy, facts), run.policy, facts[run.policy].classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,11 +69,11 @@ def run(
     As often as you like: what is done is never done twice, what was stopped goes on where it was.
     """
     from mixbench import running
-    from mixbench.launch import check_searched, launch, plan, prepare
+    from mixbench.launch import check_searched, plan, prepare
     from mixbench.recipes import blaming
     from mixbench.store import Store
 
-    grid = _sweep(sweep, how["data"], how["results"], mini=mini)
+    grid = _sweep(sweep, how["data"], how["results"], mini=mini, machine=running.machine(how))
     if only is not None:
         with blaming("--only"):
             grid = grid.only([row.strip() for row in only.split(",")])
@@ -96,15 +97,9 @@ def run(
     from mixbench.checking import rehearse
 
     rehearse(planned, facts, sweep, execution)
-    with running.watcher(quiet=quiet, total=len(planned.todo)) as watcher:
-        outcome = launch(planned, store, execution, how["slots"], watcher)
-    if outcome.stopped:
-        saved = "what was not saved in time is done again" if outcome.forced else "what was at work is saved"
-        click.echo(f"stopped; {saved}, and the same command goes on there", err=True)
-        return INTERRUPTED
-    if outcome.disk_full:
-        click.echo(f"mixbench: the disk of {how['results']} is full or failing; free some and run again", err=True)
-        return DISK
+    code = running.work(planned, store, execution, how["slots"], running.watcher(quiet=quiet, total=len(planned.todo)))
+    if code != DONE:
+        return code
     return running.summary(plan(grid, store), quiet=quiet)
 
 
@@ -120,24 +115,31 @@ def run(
     help="The last epoch; the median of the last ten; the best one, which is a choice made on the test set; or the "
     "last epoch's NAME, like ema_top1.",
 )
+@click.option("--machine", metavar="NAME", help="Whose times.  [default: this one's, or of the only one that has any]")
 @mini_option
 @data_option
 @results_option
-def report(sweep: Path | None, table: int | None, form: str, metric: str, mini: bool, data: Path, results: Path) -> int:
+def report(
+    sweep: Path | None,
+    table: int | None,
+    form: str,
+    metric: str,
+    machine: str | None,
+    mini: bool,
+    data: Path,
+    results: Path,
+) -> int:
     """Print the table of a SWEEP, with what the paper claims beside it."""
-    from analysis.render import csv, markdown
-    from analysis.table import build
+    from analysis import reports
     from mixbench.store import Store
 
     if (sweep is None) == (table is None):
         raise click.UsageError("name a sweep file, or a table of the paper with --table N, and not both")
     path = sweep or _table_path(table)
     store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
-    grid = build(_sweep(path, data, results, mini=mini), store, metric)
-    if form == "csv":
-        click.echo(csv(grid), nl=False)
-    else:
-        click.echo(markdown(grid, command=_command_for(path, data, results, mini=mini)), nl=False)
+    grid = _sweep(path, data, results, mini=mini, machine=lambda: reports.machine(store, machine))
+    command = _command_for(path, data, results, mini=mini)
+    click.echo(reports.FORMS[form](reports.Asked(grid, store, metric, command)), nl=False)
     return DONE
 
 
@@ -258,10 +260,10 @@ def _complain(sentence: str) -> None:
     click.echo(f"mixbench: {' '.join(sentence.splitlines())}", err=True)
 
 
-def _sweep(path: Path, data: Path, results: Path, *, mini: bool) -> Sweep:
+def _sweep(path: Path, data: Path, results: Path, *, mini: bool, machine: Callable[[], str]) -> Sweep:
     from mixbench.resolve import load_sweep
 
-    return load_sweep(path, data=data, results=results, mini=mini)
+    return load_sweep(path, data=data, results=results, mini=mini, machine=machine)
 
 
 def _table_path(table: int | None) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 
+from mixbench import provenance
+
 
 def environments(device: str, slots: int | None, threads: int) -> list[dict[str, str]]:
     """What is each slot's own: a GPU by turns, or on the CPU a core with its number of threads.
@@ -16,6 +18,31 @@ def environments(device: str, slots: int | None, threads: int) -> list[dict[str,
         return [own] * (slots or max(1, cores() // threads))
     gpus = visible_gpus()
     return [own | {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(slots or len(gpus))]
+
+
+def choose(asked: str | None) -> str:
+    """The device that is meant: what is asked for, else a GPU where there is one.
+
+    Raises:
+        ValueError: a GPU is asked for and none is there.
+    """
+    gpus = visible_gpus() if asked != "cpu" else []
+    if asked == "cuda" and not gpus:
+        raise ValueError("--device cuda: no GPU is visible here; use --device cpu")
+    return "cuda" if gpus else "cpu"
+
+
+def here() -> str:
+    """The `machine` that is measured where nothing else is asked for."""
+    return machine(choose(None), threads=1)
+
+
+def machine(device: str, threads: int) -> str:
+    """What a measurement is of: the name of the GPU or processor, and how much of that is used."""
+    if not device.startswith("cuda"):
+        return provenance.processor() + (f", {threads} threads" if threads > 1 else "")
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", f"--id={visible_gpus()[0]}"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
 def cores() -> int:

@@ -54,11 +54,16 @@ class Quiet:
 
 
 class Lines(Quiet):
-    """One line for each run that ends, with how many there are, and the time left as far as it can be told."""
+    """One line for each run that ends, with how many there are, and the time left as far as it can be told.
 
-    def __init__(self, total: int) -> None:
+    Args:
+        total: runs.
+        aside: on standard error, where standard output is for something else.
+    """
+
+    def __init__(self, total: int, *, aside: bool = False) -> None:
         super().__init__()
-        self.console = Console(highlight=False, soft_wrap=True, markup=False)
+        self.console = Console(stderr=aside, highlight=False, soft_wrap=True, markup=False)
         self._total = total
         self._ended = 0
         self._begun = time.monotonic()
@@ -98,8 +103,8 @@ class Lines(Quiet):
 class Live(Lines):
     """A bar for the whole and one for each run at work."""
 
-    def __init__(self, total: int) -> None:
-        super().__init__(total)
+    def __init__(self, total: int, *, aside: bool = False) -> None:
+        super().__init__(total, aside=aside)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from string import Formatter
 from typing import Any
 
-from mixbench.spec import LINKS, Run
+from mixbench.fields import LINKS
+from mixbench.spec import Run
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class Sweep:
         Raises:
             ValueError: it has no such row.
         """
+        if any(run.subjects for cell in self.cells for run in cell.runs):
+            raise ValueError("its rows are measured side by side, all or none; some alone: mixbench time --methods")
         # A row with a list of values became one for each, ``mixup[alpha=0.2]``; its name stands for them all.
         meant = {row: [one for one in self.rows if one == row or one.startswith(f"{row}[")] for row in rows}
         unknown = [row for row, found in meant.items() if not found]
@@ -146,9 +149,8 @@ class Sweep:
                 found.setdefault(run, f"{cell.row}, {cell.column}" if several else cell.row)
         waiting = list(found)
         for run in waiting:  # which grows meanwhile: the needs of a need come behind all that is nearer to a row
-            for link in LINKS:
-                need = getattr(run, link)
-                if need is not None and need not in found:
+            for link, need in run.links():
+                if need not in found:
                     found[need] = f"{found[run]} -> {link} {need.method}"
                     waiting.append(need)
         return found
@@ -171,7 +173,7 @@ class Sweep:
 def of_any_seed(run: Run) -> Run:
     """The experiment without its seeds, links included: what runs have in common that differ in nothing else."""
     links: dict[str, Any] = {link: of_any_seed(need) for link in LINKS if (need := getattr(run, link))}
-    return replace(run, seed=0, **links)
+    return replace(run, seed=0, subjects=tuple(map(of_any_seed, run.subjects)), **links)
 
 
 def _protocol(run: Run, unlike: Sequence[str]) -> tuple[tuple[str, Any], ...]:

@@ -122,8 +122,10 @@ class Pool:
         return any(slot.run for slot in self._slots)
 
     def _is_ready(self, run: Run) -> bool:
-        """Whether nothing that a run needs is still to come."""
-        return all(need.id not in self._unsettled for need in run.needs())
+        """Whether nothing that a run needs is still to come, and no measurement would be disturbed."""
+        at_work = [slot.run for slot in self._slots if slot.run]
+        measured = [one for one in (run, *at_work) if one.task == "time"]
+        return all(need.id not in self._unsettled for need in run.needs()) and not (measured and at_work)
 
     def _hand_out(self) -> None:
         """Give idle slots the first waiting runs whose needs are done; drop those whose needs have failed."""
@@ -207,7 +209,7 @@ class Pool:
 
     def _is_done(self, run: Run) -> bool:
         try:
-            return self._store.result(run) is not None and self._store.weights(run) is not None
+            return self._store.complete(run)
         except DamagedError:
             return False
 

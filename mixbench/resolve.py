@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mixbench import catalog, feasible, sweepfile
+from mixbench import catalog, devices, feasible, sweepfile
 from mixbench.data import CACHE, DATASETS, OWN_FOLDER, Facts
 from mixbench.declaration import Declaration
+from mixbench.fields import LINKS
 from mixbench.grid import Cell, Resources, Sweep
 from mixbench.layers import Layers
 from mixbench.own import Places
 from mixbench.recipes import blaming
-from mixbench.spec import LINKS, Run
+from mixbench.spec import Run
 from mixbench.sweepfile import LINK_KEYS, Column, Link, Row, SweepFile
+from mixbench.timing import runs
 
 
-def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> Sweep:
+def load_sweep(
+    path: Path, *, data: Path, results: Path, mini: bool = False, machine: Callable[[], str] | None = None
+) -> Sweep:
     """The sweep that a file describes.
 
     Args:
@@ -26,12 +30,16 @@ def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> 
         data: where the data sets are; only own image folders and checkpoints are looked at.
         results: keeps what is known of own image folders, so that a second look is quick.
         mini: as a trial on a small machine, see `mixbench.recipes.Mini`: other runs, that no table but its own shows.
+        machine: names the one that a sweep of measurements is about; None: this one's GPU or processor.
 
     Raises:
         ValueError: one sentence that names the file, the key and what would be right.
     """
     said = sweepfile.read(path)
-    resolver = _Resolver(said, Places(data, results / CACHE), is_mini=mini)
+    is_timed = said.set.get("task") == "time"
+    with blaming(str(path)):
+        runs.check_set(said.set if is_timed else {})
+    resolver = _Resolver(replace(said, set={}) if is_timed else said, Places(data, results / CACHE), is_mini=mini)
     cells = [
         Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in seeds))
         for row in said.rows
@@ -40,6 +48,10 @@ def load_sweep(path: Path, *, data: Path, results: Path, mini: bool = False) -> 
         for seeds in [resolver.seeds(column)]
     ]
     said.recipes.check_settings_used()
+    if is_timed:
+        with blaming(str(path)):
+            cells = runs.measured(cells, said.set, (machine or devices.here)())
+        resolver.resources |= {run: Resources() for cell in cells for run in cell.runs}
     labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
     table = replace(said.table, paper=None) if mini else said.table
     with blaming(str(path)):

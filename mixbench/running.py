@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,14 +25,11 @@ def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
     Raises:
         ValueError: a GPU is asked for and none is there.
     """
-    from mixbench.devices import visible_gpus
+    from mixbench.devices import choose
     from mixbench.execution import Execution
 
-    gpus = visible_gpus() if how["device"] != "cpu" else []
-    if how["device"] == "cuda" and not gpus:
-        raise ValueError("--device cuda: no GPU is visible here; use --device cpu")
     return Execution(
-        device="cuda" if gpus else "cpu",
+        device=choose(how["device"]),
         threads=how["threads"],
         data=str(how["data"]),
         places=grid.places,
@@ -42,13 +39,43 @@ def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
     )
 
 
-def watcher(*, quiet: bool, total: int = 0) -> Quiet:
-    """Who shows so many runs at work: bars on a terminal, lines in a pipe, or bad news only."""
+def machine(how: Mapping[str, Any]) -> Callable[[], str]:
+    """What names the machine that a sweep of measurements would be about."""
+    from mixbench import devices
+
+    return lambda: devices.machine(devices.choose(how["device"]), how["threads"])
+
+
+def watcher(*, quiet: bool, total: int = 0, aside: bool = False) -> Quiet:
+    """Who shows so many runs at work: bars on a terminal, lines in a pipe, or bad news only.
+
+    Args:
+        quiet: bad news only.
+        total: runs.
+        aside: on standard error.
+    """
     from mixbench.display import Lines, Live, Quiet
 
     if quiet:
         return Quiet()
-    return Live(total) if sys.stdout.isatty() else Lines(total)
+    stream = sys.stderr if aside else sys.stdout
+    return (Live if stream.isatty() else Lines)(total, aside=aside)
+
+
+def work(planned: Plan, store: Store, execution: Execution, slots: int | None, watched: Quiet) -> int:
+    """Have done what a plan has to do; `DONE` also where runs failed, else how the command ends."""
+    from mixbench.launch import launch
+
+    with watched:
+        outcome = launch(planned, store, execution, slots, watched)
+    if outcome.stopped:
+        saved = "what was not saved in time is done again" if outcome.forced else "what was at work is saved"
+        click.echo(f"stopped; {saved}, and the same command goes on there", err=True)
+        return INTERRUPTED
+    if outcome.disk_full:
+        click.echo(f"mixbench: the disk of {store.root} is full or failing; free some and run again", err=True)
+        return DISK
+    return DONE
 
 
 def list_todo(planned: Plan, store: Store) -> int:

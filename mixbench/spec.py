@@ -5,53 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, get_type_hints
 
+from mixbench.fields import ABOVE, AT_LEAST, BELOW, CHOICES, LINKS, READ_BY
 from mixbench.plain import cast_to
-
-LINKS = ("teacher", "policy", "bank")
-"""Fields of a `Run` that are runs themselves: what must have finished before it can start."""
 
 EMA = "ema"
 """What the moving average of a network is called: a run's ``ema`` adds ``ema_top1`` and so on to its metrics."""
-
-CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "task": ("classify", "search", "import", "bank"),
-        "augment": ("crop", "resized_crop"),
-        "pad_mode": ("zeros", "reflect"),
-        "schedule": ("step", "cosine", "constant"),
-        "criterion": ("ce", "bce"),
-        "precision": ("float32", "bfloat16"),
-    }
-)
-
-AT_LEAST: Mapping[str, float] = MappingProxyType(
-    {"epochs": 1, "batch_size": 1, "image_size": 1, "train_images": 1, "test_images": 1, "milestones": 1}
-    | {"bank_images": 1}
-    | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0, "ema": 0}
-)
-
-ABOVE: Mapping[str, float] = MappingProxyType({"lr": 0, "lr_drop": 0, "std": 0})
-
-BELOW: Mapping[str, float] = MappingProxyType({"ema": 1})
-
-READ_BY_AN_IMPORT = frozenset(
-    {"task", "mini", "method", "dataset", "content", "image_size", "test_images", "model", "mean", "std"}
-    | {"precision", "checkpoint"}
-)
-"""Fields of a network that somebody else trained: none that says how to train."""
-
-
-READ_BY_A_BANK = frozenset(
-    {"task", "mini", "method", "options", "dataset", "content", "image_size", "train_images", "model", "seed"}
-    | {"augment", "pad", "pad_mode", "flip", "epochs", "batch_size", "bank_images", "teacher"}
-)
-"""Fields of a stored set of mixed images, with which no network is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +63,8 @@ class Run:
     policy: Run | None = None  # the search whose mixing module is used
     bank: Run | None = None  # the run that made the mixed images
     bank_images: int = 50_000  # bank: how many are made
+    subjects: tuple[Run, ...] = ()  # time: whose mixers are measured side by side, see `timed`
+    machine: str = ""  # time: what is measured, by the name that the system gives it
 
     def __post_init__(self) -> None:
         """Refuse a value that no experiment can have.
@@ -108,7 +73,7 @@ class Run:
             ValueError: names the field, the value and what is allowed.
         """
         for name in _TYPES:
-            if name not in LINKS:
+            if name not in (*LINKS, "subjects"):
                 object.__setattr__(self, name, convert(name, getattr(self, name)))
         if self.checkpoint and self.task != "import":
             raise ValueError(f"checkpoint belongs to task: import, but task is {self.task}; change one of the two")
@@ -139,19 +104,17 @@ class Run:
         Raises:
             ValueError: it says not what to import, or with what to mix.
         """
-        if self.task == "bank":
-            self._forget_all_but(READ_BY_A_BANK)
-        if self.task != "import":
-            return
-        if not self.checkpoint:
+        if (self.task == "time") != bool(self.subjects):
+            raise ValueError("task: time measures subjects, and only that does; a sweep says set: {task: time}")
+        if self.task == "import" and not self.checkpoint:
             raise ValueError("task: import needs a checkpoint; write 'checkpoint:' and the path of its file")
-        if self.method != "simple":
+        if self.task == "import" and self.method != "simple":
             raise ValueError(f"task: import mixes nothing, but its method is '{self.method}'; write method: simple")
-        self._forget_all_but(READ_BY_AN_IMPORT)
-        self._put({"epochs": 1})
-
-    def _forget_all_but(self, read: frozenset[str]) -> None:
-        self._put({field.name: field.default for field in fields(self) if field.name not in read | {"epochs"}})
+        if self.task in READ_BY:
+            read = READ_BY[self.task]
+            self._put({field.name: field.default for field in fields(self) if field.name not in read | {"epochs"}})
+        if self.task in ("import", "time"):
+            self._put({"epochs": 1})
 
     def _forget_what_nothing_reads(self) -> None:
         """Put fields back to their default where others leave them without effect: equal experiments are equal runs."""
@@ -192,9 +155,15 @@ class Run:
         """What is trained on what, ``dataset/model``: the column of a table."""
         return f"{self.dataset}/{self.model}"
 
+    def links(self) -> Iterator[tuple[str, Run]]:
+        """The runs that it asks, and how it comes to each: ``teacher``, or for a subject ``mixup -> teacher``."""
+        yield from ((link, run) for link in LINKS if (run := getattr(self, link)) is not None)
+        for subject in self.subjects:
+            yield from ((f"{subject.method} -> {link}", run) for link, run in subject.links())
+
     def needs(self) -> tuple[Run, ...]:
         """The runs that must have finished first."""
-        return tuple(run for run in (getattr(self, link) for link in LINKS) if run is not None)
+        return tuple(dict.fromkeys(run for _, run in self.links()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; fields at their default are left out, links are nested. `from_dict` is the inverse."""
@@ -215,6 +184,7 @@ class Run:
         values: dict[str, Any] = {
             name: cls.from_dict(value) if name in LINKS else value for name, value in plain.items()
         }
+        values |= {"subjects": tuple(map(cls.from_dict, plain["subjects"]))} if "subjects" in plain else {}
         if "options" in values:
             values["options"] = as_options(values["options"])
         return cls(**values)
@@ -259,6 +229,7 @@ _TYPES: Mapping[str, Any] = get_type_hints(Run)
 FIELDS = tuple(
     field.name
     for field in fields(Run)
-    if field.name not in {"mini", "method", "options", "dataset", "content", "model", "seed", *LINKS}
+    if field.name not in {"mini", "method", "options", "dataset", "content", "model", "seed", "machine", "subjects"}
+    and field.name not in LINKS
 )
 """What a recipe, or ``set:``, may say of a run; the rest is what the run is about."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
+from mixbench import catalog
+from mixbench.fields import LINKS
 from mixbench.files import DamagedError
-from mixbench.spec import LINKS, Run
+from mixbench.spec import Run
 from mixbench.store import Result, StaleResultError, Store
 
 
@@ -51,7 +53,7 @@ def why(run: Run, store: Store) -> Iterator[str]:
     yield ""
     yield "asked for (what differs from the defaults):"
     for name, value in run.to_dict().items():
-        yield f"  {name}: {getattr(run, name).folder if name in LINKS else value}"
+        yield f"  {name}: {_named(run, name, value)}"
     end = store.ending(run)
     if end is not None and end["state"] == "stopped":
         yield f"\nstopped {end['text']}"
@@ -67,6 +69,13 @@ def why(run: Run, store: Store) -> Iterator[str]:
         yield from _came_out(run, result)
     yield ""
     yield from _nearest(run, store)
+
+
+def _named(run: Run, field: str, value: object) -> object:
+    """A field's value as text: a run by its folder, subjects by their labels."""
+    if field in LINKS:
+        return getattr(run, field).folder
+    return ", ".join(map(catalog.label, run.subjects)) if field == "subjects" else value
 
 
 def _state(run: Run, store: Store) -> str:
@@ -95,7 +104,8 @@ def _came_out(run: Run, result: Result) -> Iterator[str]:
     release = (
         "the official release" if result.official else "own pictures" if run.content else "not the official release"
     )
-    yield f"  on data {result.content} ({release}), in {result.seconds:.1f} s, attempt {result.attempt}"
+    pictures = f"data {result.content} ({release})" if result.content else "made-up pictures"
+    yield f"  on {pictures}, in {result.seconds:.1f} s, attempt {result.attempt}"
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     yield f"  commit {result.commit}, {versions}, on {result.device}"
     yield "  " + ", ".join(f"{name} {value}" for name, value in result.execution.items())
@@ -133,6 +143,8 @@ def differences(one: Run, other: Run) -> dict[str, tuple[object, object]]:
             found |= {f"{field.name}'s {name}": pair for name, pair in differences(here, there).items()}
         elif field.name in LINKS:
             found[field.name] = here.folder if here else "none", there.folder if there else "none"
+        elif field.name == "subjects":
+            found[field.name] = _named(one, "subjects", here), _named(other, "subjects", there)
         else:
             found[field.name] = here, there
     return found

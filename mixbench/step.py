@@ -31,11 +31,14 @@ class Step:
     """One update of what a task trains, in each of its groups: forward, backward, SGD.
 
     Where there is nothing to update, it is the task's own step alone.
+
+    Attributes:
+        learns: whether there is anything to update.
     """
 
     def __init__(self, run: Run, task: Learner) -> None:
         self._task = task
-        self._learns = any(parameters for _, parameters in task.groups)
+        self.learns = any(parameters for _, parameters in task.groups)
         self._protocols = [protocol for protocol, _ in task.groups]
         groups = [
             {
@@ -53,7 +56,7 @@ class Step:
         for group, protocol in zip(self.optimiser.param_groups, self._protocols, strict=True):
             group["lr"] = lr_at(protocol, epoch)
         loss = self._task.loss(prepared)
-        if self._learns:
+        if self.learns:
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()

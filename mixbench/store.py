@@ -18,6 +18,10 @@ MIXER = "mixer.pt"
 """The file that holds the state of a mixer that learned."""
 
 
+TIMES = "times.json"
+"""The file that holds every reading of a measurement."""
+
+
 class StaleResultError(ValueError):
     """A result was made with other defaults than the code has now: it is not what its run asks for."""
 
@@ -90,15 +94,28 @@ class Store:
 
     def curve(self, run: Run) -> list[dict[str, float]]:
         """The metrics after each epoch of a done run, in order: ``{"epoch": 1, "train_loss": ..., "top1": ...}``."""
+        payload = self._beside_result(run, "curve.json")
+        return list(payload["curve"]) if payload else []
+
+    def times(self, run: Run) -> dict[str, Any] | None:
+        """What a done measurement read of the clock, see `mixbench.timing.measuring`; None where that is not here."""
+        payload = self._beside_result(run, TIMES)
+        return dict(payload["record"]) if payload else None
+
+    def _beside_result(self, run: Run, name: str) -> dict[str, Any] | None:
+        """What the attempt that made a done run's result wrote beside it, as JSON."""
         result = self.recorded(run)
         if result is None:
-            return []
-        path = self.folder(run) / numbered("curve.json", result.attempt)
+            return None
+        path = self.folder(run) / numbered(name, result.attempt)
         payload = files.read(path)
-        if payload is None:
-            return []
-        _check_owner(path, payload, run)
-        return list(payload["curve"])
+        if payload is not None:
+            _check_owner(path, payload, run)
+        return payload
+
+    def complete(self, run: Run) -> bool:
+        """Whether a run is done, and what others need of it is here: of a measurement nothing."""
+        return self.recorded(run) is not None and (run.task == "time" or self.weights(run) is not None)
 
     def weights(self, run: Run) -> Path | None:
         """The network of a done run; None where only its numbers are here (a fresh clone)."""
@@ -147,7 +164,7 @@ class Store:
             return None
         self._write_request(run)
         self._recover(run)
-        if (self.folder(run) / "result.json").exists() and self.weights(run):
+        if self.complete(run):
             return None
         # The number after the one that was found dead, not after whatever stands there by now: else two who look
         # at the same dead attempt would both win.
@@ -253,7 +270,7 @@ def _undamaged(path: Path, checksum: str) -> bytes | None:
 
 def _check_defaults(run: Run, result: Result) -> None:
     """Refuse a result whose options, defaults filled in, are not those that the code would use today."""
-    asked = catalog.filled(run.method, dict(run.options))
+    asked = catalog.options_of(run)
     for name, was in result.options.items():
         now = asked.get(name)
         if now != (tuple(was) if isinstance(was, list) else was):

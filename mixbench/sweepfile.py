@@ -10,11 +10,12 @@ from typing import Any
 
 from mixbench import catalog, tablefile, yamlfile
 from mixbench.data import DATASETS, OWN_FOLDER
+from mixbench.fields import LINKS
 from mixbench.grid import Table
 from mixbench.nets import MODELS
 from mixbench.plain import cast_to
 from mixbench.recipes import Recipes, blaming, changes, mapping
-from mixbench.spec import LINKS, convert
+from mixbench.spec import convert
 
 SWEEP_KEYS = ("settings", "methods", "seeds", "skip", "set", *LINKS, "table", "recipes")
 ROW_KEYS = ("label", "method", "recipe", "set", *LINKS)

@@ -60,11 +60,11 @@ class Task(Protocol):
     official: bool
     from_start: bool
 
-    def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, skip: int) -> Iterator[Any]:
         """The batches of an epoch, counted from 0, on the device; without the first ``skip``."""
         ...
 
-    def prepare(self, batch: Batch) -> Any:
+    def prepare(self, batch: Any) -> Any:
         """What is made of a batch before the network's step: mixing, a teacher's answers."""
         ...
 

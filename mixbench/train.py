@@ -22,12 +22,13 @@ from mixbench.spec import Run
 from mixbench.step import Step
 from mixbench.streams import Streams
 from mixbench.tasks import Classify, Evaluation, Task
+from mixbench.timing.measuring import Measure
 
 BESIDE = ("epoch", "train_loss")
 """What an entry of a curve holds beside metrics."""
 
 TASKS: Mapping[str, Callable[[Run, Streams, Execution, Weights], Task]] = MappingProxyType(
-    {"classify": Classify, "search": Search, "import": Import, "bank": MakeBank}
+    {"classify": Classify, "search": Search, "import": Import, "bank": MakeBank, "time": Measure}
 )
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -87,7 +88,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
             progress(epoch * task.steps + state.step, run.epochs * task.steps, known)
             if attempt.due(epoch_over=False):
                 attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
-        losses = state.read_losses()
+        losses = state.read_losses() if step.learns else []
         evaluation = evaluated(task, epoch + 1) if execution.evaluates(epoch, run.epochs) else None
         attempt.log(**state.close_epoch(losses, evaluation.metrics if evaluation else {}))
         if evaluation and not warned and epoch + 1 < run.epochs:

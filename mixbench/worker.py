@@ -76,7 +76,7 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
     progress.over(trained.evaluation.metrics)
     result = Result(
         metrics=trained.evaluation.metrics,
-        options=catalog.filled(run.method, dict(run.options)),
+        options=catalog.options_of(run),
         notes={name: value for name, value in trained.curve[-1].items() if name == "train_loss"}
         | progress.rate()
         | dict(trained.notes),
@@ -85,11 +85,11 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
         attempt=attempt.number,
         seconds=time.monotonic() - begun,
         versions=provenance.versions(),
-        code=catalog.code(run.method),
+        code=catalog.code_of(run),
         **trained.made_by,
     )
     artifacts = {
-        "weights.pt": trained.weights,
+        **({"weights.pt": trained.weights} if trained.weights else {}),
         "curve.json": files.encode({"schema": SCHEMA, "run": run.id, "curve": trained.curve}),
     }
     artifacts |= trained.files
@@ -158,7 +158,8 @@ class _Progress:
     def rate(self) -> dict[str, float]:
         """Training images a second of this attempt, evaluations included, each batch as a full one."""
         seconds, steps = time.monotonic() - self._begun, self._steps - (self._first or 0)
-        return {"images_per_second": steps * self._run.batch_size / seconds} if steps and seconds else {}
+        trained = steps if self._run.task != "time" else 0
+        return {"images_per_second": trained * self._run.batch_size / seconds} if trained and seconds else {}
 
 
 def _events() -> Tell:

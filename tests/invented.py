@@ -11,6 +11,7 @@ from mixbench.execution import Execution
 from mixbench.grid import Cell, Sweep, Table
 from mixbench.spec import Run
 from mixbench.store import Result, Store, payload_of
+from mixbench.timing.rounds import rounds
 
 LABELS = {
     "simple": "Simple",
@@ -43,7 +44,7 @@ def make_sweep(
 def result_of(run: Run, top1: float, *, bits: Mapping[str, Any] | None = None, **other: Any) -> Result:
     usual = Result(
         metrics={"top1": top1, "top5": top1 / 2 + 50},
-        options=catalog.filled(run.method, dict(run.options)),
+        options=catalog.options_of(run),
         notes={},
         content="c0ffee",
         official=True,
@@ -51,7 +52,7 @@ def result_of(run: Run, top1: float, *, bits: Mapping[str, Any] | None = None, *
         seconds=60.0,
         device="Some CPU",
         versions={"python": "3.11.1", "torch": "2.11.0"},
-        code=catalog.code(run.method),
+        code=catalog.code_of(run),
         commit="1f3c9ab",
         execution=Execution().bits() | (bits or {}),
     )
@@ -76,3 +77,11 @@ def write_curve(store: Store, run: Run, top1: Mapping[int, float], *, start: Map
         for epoch in range(1, run.epochs + 1)
     ]
     files.publish(store.folder(run) / "curve-a1.json", files.encode({"schema": 1, "run": run.id, "curve": curve}))
+
+
+def measure(works, clock, limits, **more):
+    """All rounds; the readings of each work."""
+    found = {name: [] for name in works}
+    for _ in rounds(works, clock, limits, found, **more):
+        pass
+    return found

@@ -21,7 +21,8 @@ from methods.ops import Poll
 from methods.views import ViewCache
 from mixbench import catalog, criteria, tasks
 from mixbench.execution import Execution
-from mixbench.spec import LINKS, Run
+from mixbench.fields import LINKS
+from mixbench.spec import Run
 from mixbench.step import Step
 from mixbench.streams import Streams
 from mixbench.train import State, steps

@@ -5,8 +5,9 @@ import random
 from statistics import median
 
 import pytest
+from invented import measure
 
-from mixbench.timing.rounds import HostClock, Limits, Work, measure, median_interval
+from mixbench.timing.rounds import HostClock, Limits, Work, median_interval, rounds
 
 
 class Watch:
@@ -89,9 +90,19 @@ def test_every_work_has_a_reading_of_every_round_in_changing_order(watch):
         return Work(lambda number: lambda: order.append((number, name)), lambda: 1)
 
     measure({name: work(name) for name in "abc"}, HostClock(wall=watch, cpu=watch), Limits(), seed=0, now=watch)
-    rounds = [order[start : start + 3] for start in range(0, len(order), 3)]
-    assert all({name for _, name in one} == set("abc") and len({n for n, _ in one}) == 1 for one in rounds)
-    assert len({tuple(name for _, name in one) for one in rounds}) > 1
+    each = [order[start : start + 3] for start in range(0, len(order), 3)]
+    assert all({name for _, name in one} == set("abc") and len({n for n, _ in one}) == 1 for one in each)
+    assert len({tuple(name for _, name in one) for one in each}) > 1
+
+
+def test_readings_that_are_there_already_count(watch):
+    found, clock = {"a": [], "b": []}, HostClock(wall=watch, cpu=watch)
+    works = {name: watch.takes(1.0) for name in found}
+    first = rounds(works, clock, Limits(), found, seed=0, now=watch)
+    for _ in range(12):
+        next(first)
+    assert [len(readings) for readings in found.values()] == [12, 12]
+    assert len(list(rounds(works, clock, Limits(), found, seed=0, now=watch))) == 18
 
 
 def test_median_interval_covers_the_median_as_often_as_it_says():

@@ -5,9 +5,10 @@ import random
 
 import pytest
 
+from mixbench.fields import ABOVE, AT_LEAST, CHOICES, LINKS
 from mixbench.plain import cast_to
 from mixbench.resolve import load_sweep
-from mixbench.spec import ABOVE, AT_LEAST, CHOICES, LINKS, Run, as_options, convert
+from mixbench.spec import Run, as_options, convert
 
 DIGITS = {"dataset": "digits", "model": "tiny", "train_images": 100, "pad": 1, "flip": False}
 QUICK = DIGITS | {"epochs": 200, "batch_size": 50, "schedule": "cosine"}
@@ -112,6 +113,8 @@ DEFAULTS = {
     "policy": None,
     "bank": None,
     "bank_images": 50_000,
+    "subjects": (),
+    "machine": "",
 }
 
 
@@ -201,9 +204,34 @@ def test_run_id_depends_on_every_field():
         a_run(pad=1, pad_mode="reflect"),
     ]
     runs += [a_run(pad=1), a_run(task="bank"), a_run(task="bank", bank_images=10)]
+    time = {"task": "time", "subjects": (a_run(),)}
+    runs += [a_run(**time), a_run(**{**time, "subjects": (a_run(), a_run(seed=1))}), a_run(**time, machine="a CPU")]
     assert len({run.id for run in runs}) == len(runs)
     beside = {"task", "checkpoint", "bank_images", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
+    beside |= {"subjects", "machine"}
     assert {*other, *beside} == {field.name for field in dataclasses.fields(Run)}
+
+
+def test_a_measurement_reads_nothing_that_says_how_to_train_and_comes_back_from_its_dict():
+    run = a_run(task="time", subjects=(a_run(), a_run(method="mixup")), lr=0.5, epochs=7)
+    assert run == a_run(task="time", subjects=run.subjects, epochs=1)
+    assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+def test_a_measurement_needs_what_its_subjects_ask_once():
+    teacher = a_run(seed=3)
+    asking = [a_run(method=method, teacher=teacher) for method in ("softmax_cam", "transformmix")]
+    run = a_run(task="time", subjects=(a_run(), *asking))
+    assert run.needs() == (teacher,)
+    assert [link for link, _ in run.links()] == ["softmax_cam -> teacher", "transformmix -> teacher"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"task": "time"}, {"subjects": (Run(method="mixup", dataset="d", model="m", epochs=1),)}]
+)
+def test_a_measurement_has_subjects_and_nothing_else_has(wrong):
+    with pytest.raises(ValueError, match="task: time measures subjects, and only that does"):
+        a_run(**wrong)
 
 
 @pytest.mark.parametrize(

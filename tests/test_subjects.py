@@ -1,19 +1,21 @@
 """What is timed of a method: what a kernel is given, what is kept, what nobody can hide."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
+from invented import measure
 
 from methods import Mixed, Mixer, build
 from mixbench import nets
+from mixbench.execution import Execution
 from mixbench.spec import Run
+from mixbench.streams import Streams
 from mixbench.timing import subjects
 from mixbench.timing.inputs import inputs
 from mixbench.timing.kernels import watching
-from mixbench.timing.request import Row, facts_of
-from mixbench.timing.rounds import HostClock, Limits, measure
+from mixbench.timing.rounds import HostClock, Limits
+from mixbench.timing.runs import facts_of, side_by_side, timed
 from mixbench.timing.subjects import COLUMNS, Subject, new_share
 
 SETTING = "16/resnet8"
@@ -22,9 +24,12 @@ SIZE = 6
 
 @pytest.fixture(scope="module")
 def pool():
-    return inputs(
-        SETTING, facts_of(SETTING), root=Path("nowhere"), size=SIZE, most=3, device=torch.device("cpu"), seed=0
-    )
+    return inputs(measurement("16", "resnet8", SIZE), Execution(data="nowhere"), Streams(0), most=3)
+
+
+def measurement(dataset, model, batch_size):
+    run = Run(method="simple", dataset=dataset, model=model, epochs=1)
+    return side_by_side([timed(run, batch_size)], machine="")
 
 
 def network():
@@ -34,8 +39,8 @@ def network():
 
 
 def subject(pool, mixer):
-    run = Run(method="simple", dataset="16", model="resnet8", epochs=1, lr=1e-6)
-    return Subject(Row("simple", {}, named=True), mixer, network(), run, pool, runs={})
+    run = Run(method="simple", dataset="16", model="resnet8", epochs=1)
+    return Subject(run, mixer, network(), pool, seed=0)
 
 
 def mixer_of(method, **options):
@@ -64,11 +69,15 @@ def test_pictures_are_8_bit_and_every_batch_has_others(pool):
 
 
 def test_real_pictures_are_taken_where_they_are_at_hand(tmp_path):
-    found = inputs(
-        "digits/tiny", facts_of("digits/tiny"), root=tmp_path, size=4, most=2, device=torch.device("cpu"), seed=0
-    )
-    assert found.real
+    found = inputs(measurement("digits", "tiny", 4), Execution(data=str(tmp_path)), Streams(0), most=2)
+    assert found.content
     assert found[0].x.shape == (4, 1, 8, 8)
+    assert torch.cat([batch.view for batch in found.batches]).tolist() == list(range(8))
+
+
+def test_batches_that_the_data_cannot_fill_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="a batch has 5000 images, but digits has only 1000 to train on"):
+        inputs(measurement("digits", "tiny", 5000), Execution(data=str(tmp_path)), Streams(0), most=2)
 
 
 @pytest.mark.parametrize("method", ["puzzlemix", "comixup"])

@@ -10,7 +10,8 @@ from methods import Mixed
 from mixbench import tasks
 from mixbench.criteria import CRITERIA, binary_cross_entropy
 from mixbench.execution import Execution
-from mixbench.spec import CHOICES, Run
+from mixbench.fields import CHOICES
+from mixbench.spec import Run
 from mixbench.streams import Streams
 
 RUN = Run(method="simple", dataset="digits", model="tiny", epochs=1, batch_size=20, pad=1, train_images=40)

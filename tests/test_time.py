@@ -4,20 +4,25 @@ import csv
 import io
 import json
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import pytest
+from conftest import contents
 
 from analysis import paper, timeplot
-from analysis.timetable import parts
+from analysis.timetable import Cost, Measured, Named, measured, part
 from analysis.timetext import FORMS
-from mixbench import files
+from mixbench import catalog, devices, files
+from mixbench.attempts import StoppedError
+from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Store
+from mixbench.streams import Streams
+from mixbench.timing.measuring import Measure
 from mixbench.timing.request import rows_of
+from mixbench.timing.runs import side_by_side, timed
+from mixbench.train import train
 
 QUICK = ("time", "--device", "cpu", "--batch-size", 6, "--trials", 2)
 
@@ -33,6 +38,7 @@ def row(method, *, label, cold, step, runs=None, steps=(), **more):
         "options": {},
         "label": label,
         "runs": runs or {},
+        "built": 0.1,
         "inside": False,
         "keeps": False,
         "columns": columns,
@@ -41,47 +47,59 @@ def row(method, *, label, cold, step, runs=None, steps=(), **more):
     } | more
 
 
+SUBJECTS = [
+    timed(Run(method=method, dataset="cifar10", model="resnet18", epochs=1), batch_size=4)
+    for method in ("simple", "puzzlemix", "transformmix")
+]
+MEASUREMENT = side_by_side(SUBJECTS, machine="Some CPU")
+
+
 @pytest.fixture
 def record():
     """A measurement of batches of 4 images on CIFAR-10, in three rounds."""
-    search = {"what": "search", "method": "transformmix", "run": "the-search", "seconds": 3600.0, "device": "Some CPU"}
+    about = {"driver": "", "versions": {"torch": "2.11"}, "threads": 1, "cores": 2, "commit": "abc"}
     return {
-        "machine": {
-            "device": "Some CPU",
-            "driver": "",
-            "versions": {"torch": "2.11"},
-            "threads": 1,
-            "cores": 2,
-            "commit": "abc",
-        },
-        "rates": {"float32": {"flops": 1e12, "bytes": 1e11}},
+        "machine": {"device": "Some CPU", **about},
+        "rates": {"flops": 1e12, "bytes": 1e11},
         "clock": ["cpu", "wall"],
-        "batch_size": 4,
-        "protocol": {"epochs": 200, "pad": 4, "views": 162, "largest": 64},
         "load": [1.0, 2.0],
-        "parts": [
-            {
-                "setting": "cifar10/resnet18",
-                "precision": "float32",
-                "train_images": 50_000,
-                "pictures": {"source": "made-up 8-bit pictures", "batches": 3, "cache": 1},
-                "rows": [
-                    row("simple", label="Simple", cold=[1e-5] * 3, step=[0.10, 0.11, 0.90]),
-                    row("puzzlemix", label="PuzzleMix", cold=[0.02, 0.03, 0.9], step=[0.2, 0.33, 0.4]),
-                    row(
-                        "transformmix",
-                        label="TransformMix",
-                        cold=[0.01, 0.01, 0.04],
-                        step=[0.1, 0.22, 0.3],
-                        runs={"teacher": "", "policy": "the-search"},
-                        columns={"amortised": column(0.004, 0.006, 0.008)},
-                    ),
-                ],
-                "left_out": ["ResizeMix: too small"],
-                "once": [search],
-            }
+        "pictures": {"source": "made-up 8-bit pictures", "batches": 3, "cache": 1},
+        "train_images": 50_000,
+        "protocol": {"epochs": 200, "pad": 4, "views": 162, "largest": 64},
+        "rows": [
+            row("simple", label="Simple", cold=[1e-5] * 3, step=[0.10, 0.11, 0.90]),
+            row("puzzlemix", label="PuzzleMix", cold=[0.02, 0.03, 0.9], step=[0.2, 0.33, 0.4], built=2.5),
+            row(
+                "transformmix",
+                label="TransformMix",
+                cold=[0.01, 0.01, 0.04],
+                step=[0.1, 0.22, 0.3],
+                runs={"teacher": "", "policy": "the-search"},
+                columns={"amortised": column(0.004, 0.006, 0.008)},
+            ),
         ],
     }
+
+
+def measurement_of(record, run=MEASUREMENT):
+    """The measurement, its rows called as they call themselves, and the search that one of them asks."""
+    rows = [Named(one.method, catalog.label(one)) for one in run.subjects]
+    return Measured(run, record, rows, [Cost("search", "the-search", 3600.0, "Some CPU")])
+
+
+def text_of(record, claims=None, *, form="md", run=MEASUREMENT):
+    return FORMS[form]([measurement_of(record, run)], claims)
+
+
+@pytest.fixture
+def kept(tmp_path, finish, record):
+    """The measurement among the results, as if it had been made."""
+
+    def keep(results, run=MEASUREMENT, told=record):
+        times = files.encode({"schema": 1, "run": run.id, "record": told})
+        finish(results, run, artifacts={"times.json": times}, metrics={"rounds": 3.0})
+
+    return keep
 
 
 def lines(text):
@@ -96,7 +114,7 @@ def paper_claims():
 
 
 def test_table_gives_medians_for_128_images_ratios_and_the_papers_number(record, paper_claims):
-    found = lines(FORMS["md"](record, paper_claims))["PuzzleMix"]
+    found = lines(text_of(record, paper_claims))["PuzzleMix"]
     assert found["cold"] == "960 (800 to 14,880)"
     assert found["× TransformMix"] == "3.00"
     assert found["× Simple"] == "3.00"
@@ -105,45 +123,47 @@ def test_table_gives_medians_for_128_images_ratios_and_the_papers_number(record,
 
 
 def test_table_says_what_it_stands_on(record):
-    text = " ".join(FORMS["md"](record, None).split())
+    text = " ".join(text_of(record).split())
     for words in (
-        "Some CPU; 1 thread on 2 cores, load 1.0 to 2.0",
+        "Some CPU; 1 thread on 2 cores; torch 2.11; commit abc",
+        "load 1.0 to 2.0",
         "1,000 GFLOP/s",
         "median of 3 rounds",
         "teacher of random weights; policy the-search",
-        "left out: ResizeMix: too small",
+        "PuzzleMix: its constructor took 2.5 s, which no column shows",
     ):
         assert words in text
 
 
 def test_amortised_is_a_mean(record):
-    assert lines(FORMS["md"](record, None))["TransformMix"]["amortised"] == "192"
+    assert lines(text_of(record))["TransformMix"]["amortised"] == "192"
 
 
 def test_floor_is_the_share_of_the_mean_that_could_not_be_less(record):
-    assert lines(FORMS["md"](record, None))["TransformMix"]["% of floor"] == "5"
+    assert lines(text_of(record))["TransformMix"]["% of floor"] == "5"
 
 
 def test_what_is_paid_once_pays_beside_a_method_whose_steps_take_longer(record):
-    (found,) = [line for line in FORMS["md"](record, None).splitlines() if line.startswith("| search")]
+    (found,) = [line for line in text_of(record).splitlines() if line.startswith("| search")]
     # A run has 200 x 50,000 / 128 steps, of which each is 32 x 0.11 s shorter than PuzzleMix's.
     assert "1 beside PuzzleMix" in found
     assert "Simple" not in found
-    record["parts"][0]["once"][0]["device"] = "another"
-    assert "beside" not in next(line for line in FORMS["md"](record, None).splitlines() if line.startswith("| search"))
+    record["machine"]["device"] = "another"
+    assert "beside" not in next(line for line in text_of(record).splitlines() if line.startswith("| search"))
 
 
 def test_images_that_finished_are_what_a_searching_method_is_timed_by(record):
     counts = [1, 0, 2, 3]
-    record["parts"][0]["rows"].append(row("supermix", label="SuperMix", cold=[0.01] * 3, step=[1.0] * 3, steps=counts))
-    record["parts"][0]["rows"][-1]["columns"]["cold"]["images"] = [2.0, 2.0, 0.0]
-    text = FORMS["md"](record, None)
+    record["rows"].append(row("supermix", label="SuperMix", cold=[0.01] * 3, step=[1.0] * 3, steps=counts))
+    record["rows"][-1]["columns"]["cold"]["images"] = [2.0, 2.0, 0.0]
+    supermix = replace(SUBJECTS[0], method="supermix")
+    text = text_of(record, run=replace(MEASUREMENT, subjects=(*SUBJECTS, supermix)))
     assert lines(text)["SuperMix"]["cold"].startswith("640")
     assert "5 of 6; after so many steps: 2: 2, 3: 3" in " ".join(text.split())
 
 
 def test_csv_has_every_column_with_its_interval(record):
-    found = list(csv.DictReader(io.StringIO(FORMS["csv"](record, None))))
+    found = list(csv.DictReader(io.StringIO(text_of(record, form="csv"))))
     assert [(one["method"], one["column"]) for one in found[-3:]] == [
         ("TransformMix", name) for name in ("cold", "step", "amortised")
     ]
@@ -151,7 +171,7 @@ def test_csv_has_every_column_with_its_interval(record):
 
 
 def test_latex_has_as_many_cells_in_every_line(record):
-    body = [line for line in FORMS["tex"](record, None).splitlines() if line.endswith(r"\\")]
+    body = [line for line in text_of(record, form="tex").splitlines() if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {9}
     assert "%" not in re.sub(r"\\%", "", body[0])
 
@@ -163,8 +183,8 @@ def test_methods_that_search_are_timed_on_the_cpu_only_if_named():
 
 
 def test_two_published_forms_of_a_method_are_two_rows():
-    labels = [one.label for one in rows_of(["saliencymix"], device="cpu")]
-    assert labels == ["Simple", "SaliencyMix", "SaliencyMix[saliency=official]"]
+    options = [one.options for one in rows_of(["saliencymix"], device="cpu")]
+    assert options == [{}, {}, {"saliency": "official"}]
 
 
 @pytest.fixture(scope="module")
@@ -172,14 +192,24 @@ def words():
     return ("--methods", "puzzlemix,transformmix", "--size", "16", "--model", "resnet8")
 
 
+def measurements(results):
+    store = Store(results, tell=print)
+    return [(run, store.times(run)) for run in store.known() if run.task == "time"]
+
+
 def test_time_needs_nothing_and_keeps_every_reading(mixbench, tmp_path, words):
     said = mixbench(*QUICK, *words)
     assert said.code == 0, said.err
     assert "teacher of random weights" in said.out
-    (kept,) = (tmp_path / "results" / "times").glob("*.json")
-    (part,) = files.read(kept)["parts"]
-    assert [row["method"] for row in part["rows"]] == ["simple", "puzzlemix", "transformmix"]
-    assert {len(times) for row in part["rows"] for of in row["columns"].values() for times in of.values()} == {2}
+    ((run, record),) = measurements(tmp_path / "results")
+    assert [one.method for one in run.subjects] == ["simple", "puzzlemix", "transformmix"]
+    assert {len(times) for row in record["rows"] for of in row["columns"].values() for times in of.values()} == {2}
+
+
+def test_time_measures_again_when_asked_again(mixbench, tmp_path):
+    words = ("--methods", "mixup", "--size", "16", "--model", "resnet8")
+    assert mixbench(*QUICK, *words).code == mixbench(*QUICK, *words).code == 0
+    assert [run.seed for run, _ in measurements(tmp_path / "results")] == [0, 1]
 
 
 def test_time_takes_real_pictures_and_both_precisions(mixbench):
@@ -188,13 +218,29 @@ def test_time_takes_real_pictures_and_both_precisions(mixbench):
         "--format", "json",
     )  # fmt: skip
     found = json.loads(said.out)
-    assert [part["precision"] for part in found["parts"]] == ["float32", "bfloat16"]
-    assert {part["pictures"]["source"] for part in found["parts"]} == {"training images of Digits"}
+    assert [one["run"].get("precision", "float32") for one in found] == ["float32", "bfloat16"]
+    assert {one["record"]["pictures"]["source"] for one in found} == {"training images of Digits"}
+
+
+def test_time_asks_the_networks_that_finished_runs_trained(mixbench, tiny):
+    assert mixbench("run", tiny, "--only", "simple", "--device", "cpu").code == 0
+    said = mixbench(*QUICK, "--methods", "softmax_cam", "--settings", "digits/tiny")
+    assert said.code == 0, said.err
+    assert "teacher simple-digits-tiny-s0-" in " ".join(said.out.split())
 
 
 def test_time_refuses_a_named_method_that_cannot_be_timed(refused):
     sentence = refused(*QUICK, "--methods", "supermix", "--size", "16", "--model", "resnet8")
     assert "SuperMix on 16/resnet8: it mixes until its teacher recognises" in sentence
+
+
+def test_time_leaves_out_what_nobody_named_and_says_so(mixbench, tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "names", lambda: ["mixup", "puzzlemix"])
+    said = mixbench(*QUICK, "--size", "12", "--model", "resnet8")
+    assert said.code == 0, said.err
+    assert "left out: PuzzleMix on 12/resnet8: " in said.err
+    ((run, _),) = measurements(tmp_path / "results")
+    assert [one.method for one in run.subjects] == ["simple", "mixup"]
 
 
 @pytest.mark.parametrize(
@@ -215,15 +261,17 @@ def test_time_refuses_what_there_is_not(refused, words, sentence):
     assert sentence in refused("time", "--device", "cpu", *words)
 
 
-def test_a_kept_record_is_printed_again(mixbench, tmp_path, record):
-    files.write(tmp_path / "kept.json", files.encode(record))
-    said = mixbench("time", "--again", "kept.json")
-    assert said.out == FORMS["md"](record, None)
-    assert not (tmp_path / "results").exists()
+def test_a_measurement_is_printed_again(mixbench, tmp_path, record, kept):
+    kept(tmp_path / "results")
+    before = contents(tmp_path)
+    said = mixbench("time", "--again", "several-time")
+    assert said.out == FORMS["md"]([measured(MEASUREMENT, Store(tmp_path / "results", tell=print))], None)
+    assert contents(tmp_path) == before
 
 
-def test_time_refuses_to_print_a_record_that_is_none(refused):
-    assert "--again nothing.json: there is no record" in refused("time", "--again", "nothing.json")
+def test_time_refuses_to_print_what_was_never_measured(refused):
+    assert "no run in results begins with 'several'" in refused("time", "--again", "several")
+    assert "has read no clock; name a finished run of task: time" in refused("time", "--again", "simple-digits-tiny-s0")
 
 
 @pytest.fixture
@@ -236,24 +284,38 @@ def accuracies(tmp_path, finish):
     finish(tmp_path / "results", replace(simple, epochs=9), top1=99.0)
 
 
-def test_plot_sets_costs_against_accuracies_of_one_protocol(mixbench, tmp_path, record, accuracies):
+def test_plot_sets_costs_against_accuracies_of_one_protocol(mixbench, tmp_path, record, kept, accuracies):
     found = timeplot.accuracies(["cifar10/resnet18"], Store(tmp_path / "results", tell=print))
     assert found == {"cifar10/resnet18": {"Simple": [80, 81, 82], "PuzzleMix": [82, 83, 84]}}
-    (axes,) = timeplot.draw(parts(record, None), found).axes
+    (axes,) = timeplot.draw([part(measurement_of(record), None)], found).axes
     points = [tuple(float(bar.lines[0].get_data()[one][0]) for one in (0, 1)) for bar in axes.containers]
     assert points == [(1, 81), (3, 83)]
-    files.write(tmp_path / "kept.json", files.encode(record))
-    said = mixbench("time", "--again", "kept.json", "--plot", "plot.svg")
+    kept(tmp_path / "results")
+    said = mixbench("time", "--again", "several", "--plot", "plot.svg")
     assert said.code == 0
     assert "not drawn for cifar10/resnet18: TransformMix; the step was not timed, or no finished run" in said.err
     assert "PuzzleMix (3)" in (tmp_path / "plot.svg").read_text()
 
 
-def test_time_that_is_stopped_says_that_nothing_is_kept(mixbench, tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", mock.Mock(side_effect=KeyboardInterrupt))
-    said = mixbench("time", "--methods", "mixup", "--settings", "cifar10/resnet8", "--device", "cpu")
-    assert (said.code, said.err.strip()) == (130, "stopped; a measurement that has not ended is not kept")
-    assert not (tmp_path / "results").exists()
+def test_a_measurement_that_is_stopped_goes_on_with_the_readings_that_it_has(tmp_path):
+    run = side_by_side(
+        [timed(Run(method="simple", dataset="16", model="resnet8", epochs=1), 4)], machine=devices.here()
+    )
+    store, execution = Store(tmp_path, tell=print), Execution(trials=5)
+    with pytest.raises(StoppedError), store.claim(run, execution) as attempt:
+        train(run, attempt, execution, store.read_weights, lambda done, of, known: attempt.stop.set())
+    with store.claim(run, execution) as attempt:
+        steps = []
+        trained = train(run, attempt, execution, store.read_weights, lambda done, of, known: steps.append(done))
+    assert steps == [2, 3, 4, 5]
+    assert trained.evaluation.metrics == {"rounds": 5}
+    (row,) = json.loads(trained.files["times.json"])["record"]["rows"]
+    assert {len(times) for of in row["columns"].values() for times in of.values()} == {5}
+
+
+def test_a_measurement_is_refused_on_another_machine(tmp_path):
+    with pytest.raises(ValueError, match="is to be measured on 'Some CPU', and this is"):
+        Measure(MEASUREMENT, Streams(0), Execution(data=str(tmp_path)), None)
 
 
 def test_plot_is_refused_before_anything_is_measured(refused):

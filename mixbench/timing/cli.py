@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mixbench.options import data_option, results_option
-from mixbench.running import DONE
+from mixbench.running import DONE, FAILED
 
 if TYPE_CHECKING:
-    from analysis.timetable import Record
-    from analysis.timetext import Claims
+    from analysis.timetable import Claims, Measured
+    from mixbench.spec import Run
+    from mixbench.store import Store
     from mixbench.timing.request import Request
-
-CPU_MINUTES = 4.0
-"""How long the rounds last on the CPU unless more is asked for."""
 
 
 @click.command(name="time")
@@ -40,111 +37,136 @@ CPU_MINUTES = 4.0
 )
 @click.option("--format", "form", type=click.Choice(["md", "tex", "csv", "json"]), default="md", show_default=True)
 @click.option("--train", is_flag=True, help="First train a teacher and search for policies, where that is not done.")
-@click.option(
-    "--again",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Print what this record, kept by an earlier call, came to; measure nothing.",
-)
+@click.option("--again", metavar="RUN,...", help="Print what these came to, ids or their beginnings; measure nothing.")
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw cost against accuracy: .png, .pdf or .svg."
 )
 @data_option
 @results_option
-def command(form: str, train: bool, again: Path | None, plot: Path | None, results: Path, **asked: Any) -> int:
+def command(form: str, train: bool, again: str | None, plot: Path | None, results: Path, **asked: Any) -> int:
     """Time what METHODs take to mix a batch, and to train on it.
 
     All by turns, on the same pictures, as they are trained here: teachers and policies are those of finished runs, or
-    have random weights. The record of every reading is kept below results/times.
+    have random weights. Each call is a run of its own, with every reading; stopped, the same call goes on there.
     """
     from analysis import paper
     from analysis.timetext import FORMS
+    from mixbench.store import Store
     from mixbench.timing import training
 
+    store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
     claims = paper.load(results / "paper.csv")
     if again is not None:
-        record = _kept(again)
-        drawing = plot and _drawing(plot, [part["setting"] for part in record["parts"]], results)
+        found = [_kept(beginning.strip(), store) for beginning in again.split(",")]
+        drawing = plot and _drawing(plot, [one.run.setting for one in found], store)
     else:
-        request = _request(asked, results)
-        drawing = plot and _drawing(plot, request.settings, results)
+        request = _request(asked)
+        drawing = plot and _drawing(plot, request.settings, store)
         if train:
-            training.train(request)
-        record = _measured(request, results)
-    click.echo(FORMS[form](record, claims), nl=False)
+            training.train(request, asked["data"], results)
+        runs = _runs(request, store)
+        code = _measure(runs, store, asked)
+        if code != DONE:
+            return code
+        found = [_kept(run.id, store) for run in runs]
+    click.echo(FORMS[form](found, claims), nl=False)
     if drawing:
-        drawing(record, claims)
+        drawing(found, claims)
     return DONE
 
 
-def _drawing(plot: Path, settings: Sequence[str], results: Path) -> Callable[[Record, Claims], None]:
+def _drawing(plot: Path, settings: Sequence[str], store: Store) -> Callable[[Sequence[Measured], Claims], None]:
     """What draws the plot: that it can be drawn is known before anything is measured.
 
     Raises:
         ValueError: it cannot.
     """
     from analysis import figures, timeplot
-    from analysis.timetable import parts
-    from mixbench.store import Store
+    from analysis.timetable import part
 
     figures.check_suffix(plot, option="--plot")
-    found = timeplot.accuracies(settings, Store(results, tell=lambda sentence: click.echo(sentence, err=True)))
+    accuracies = timeplot.accuracies(settings, store)
 
-    def drawing(record: Record, claims: Claims) -> None:
-        timeplot.write(parts(record, claims), found, plot)
-        for sentence in (f"drawn: {plot}", *timeplot.undrawn(parts(record, claims), found)):
+    def drawing(found: Sequence[Measured], claims: Claims) -> None:
+        parts = [part(one, claims) for one in found]
+        timeplot.write(parts, accuracies, plot)
+        for sentence in (f"drawn: {plot}", *timeplot.undrawn(parts, accuracies)):
             click.echo(sentence, err=True)
 
     return drawing
 
 
-def _measured(request: Request, results: Path) -> dict[str, Any]:
-    """The record of a measurement, which is kept."""
-    from mixbench import files
-    from mixbench.timing.request import measured
-
-    try:
-        record = measured(request)
-    except ChildProcessError as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        click.echo("stopped; a measurement that has not ended is not kept", err=True)
-        raise
-    now = dt.datetime.now(tz=dt.UTC)
-    record |= {"measured": now.isoformat(timespec="seconds")}
-    kept = results / "times" / f"{now:%Y%m%d-%H%M%S}.json"
-    files.write(kept, files.encode(record))
-    click.echo(f"kept: {kept}", err=True)
-    return record
-
-
-def _kept(path: Path) -> dict[str, Any]:
-    """A record that an earlier call kept.
+def _runs(request: Request, store: Store) -> list[Run]:
+    """The measurements to be made; what nobody named and cannot be timed is left out.
 
     Raises:
-        ValueError: there is none.
+        ValueError: what was named cannot be timed.
     """
-    from mixbench import files
+    from mixbench.checking import refusal  # imports torch: what needs none has been found right by now
+    from mixbench.timing.runs import facts_of
 
-    record = files.read(path)
-    if record is None or "parts" not in record:
-        raise ValueError(f"--again {path}: there is no record of mixbench time; they are kept in results/times")
-    return record
+    subjects: dict[str, list[Run]] = {}
+    for setting, rows in request.subjects(store).items():
+        refused = {subject: refusal(subject, facts_of(setting)) for _, subject in rows}
+        for row, subject in rows:
+            if refused[subject] and row.named:
+                raise ValueError(refused[subject])
+            if refused[subject]:
+                click.echo(f"left out: {refused[subject]}", err=True)
+        subjects[setting] = [subject for _, subject in rows if not refused[subject]]
+    return request.measurements(subjects, store)
 
 
-def _request(asked: dict[str, Any], results: Path) -> Request:
+def _measure(runs: Sequence[Run], store: Store, asked: dict[str, Any]) -> int:
+    """Have the measurements made, one after the other, with nothing beside them; how the command ends."""
+    from mixbench import devices, running
+    from mixbench.execution import Execution
+    from mixbench.launch import plan, prepare
+    from mixbench.timing.runs import sweep_of
+
+    minutes = asked["max_minutes"]
+    execution = Execution(
+        device=devices.choose(asked["device"]),
+        threads=asked["threads"],
+        data=str(asked["data"]),
+        trials=asked["trials"],
+        minutes=None if minutes is None else minutes / len(runs),
+    )
+    planned = plan(sweep_of(runs), store, retry_failed=True)
+    prepare(planned, store, execution)
+    code = running.work(planned, store, execution, 1, running.watcher(quiet=False, total=len(runs), aside=True))
+    failed = [run for run in runs if store.times(run) is None]
+    return FAILED if code == DONE and failed else code
+
+
+def _kept(beginning: str, store: Store) -> Measured:
+    """A measurement that was made.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    from analysis.timetable import measured
+    from mixbench import status
+
+    run = status.find(beginning, store)
+    found = measured(run, store)
+    if found is None:
+        raise ValueError(f"--again {beginning}: {run.folder} has read no clock; name a finished run of task: time")
+    return found
+
+
+def _request(asked: dict[str, Any]) -> Request:
     """What the options ask for.
 
     Raises:
         ValueError: it cannot be measured; names the option.
     """
-    from mixbench.devices import visible_gpus
+    from mixbench import devices
     from mixbench.recipes import blaming
-    from mixbench.timing.request import USUAL, Request, checked_precisions, facts_of, rows_of, sized
+    from mixbench.timing.request import USUAL, Request, checked_precisions, rows_of, sized
+    from mixbench.timing.runs import facts_of
 
-    gpus = visible_gpus() if asked["device"] != "cpu" else []
-    if asked["device"] == "cuda" and not gpus:
-        raise ValueError("--device cuda: no GPU is visible here; use --device cpu")
-    device = "cuda" if gpus else "cpu"
+    device = devices.choose(asked["device"])
     if asked["settings"] is not None and asked["size"] is not None:
         raise ValueError("--settings and --size both say what is mixed; give one of them")
     if asked["model"] is not None and asked["size"] is None:
@@ -154,18 +176,12 @@ def _request(asked: dict[str, Any], results: Path) -> Request:
     with blaming("--settings" if asked["size"] is None else "--size"):
         for setting in settings:
             facts_of(setting)
-    minutes = asked["max_minutes"] or (CPU_MINUTES if device == "cpu" else None)
     return Request(
         settings=settings,
         rows=rows_of(_words(asked["methods"]), device=device),
         batch_size=asked["batch_size"],
         precisions=checked_precisions(_words(asked["precision"]) or []),
-        device=device,
-        threads=asked["threads"],
-        trials=asked["trials"],
-        seconds=None if minutes is None else 60 * minutes,
-        data=str(asked["data"]),
-        results=str(results),
+        machine=devices.machine(device, asked["threads"]),
     )
 
 

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -166,8 +166,3 @@ def _fastest(work: Callable[[], object], device: torch.device) -> float:
         least = min(least, time.perf_counter() - begun) if calls else least
         calls += 1
     return least
-
-
-def told(rates: Rates) -> dict[str, float]:
-    """Plain values."""
-    return asdict(rates)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,14 +13,11 @@ from torch import nn
 import methods
 from methods import Mixer
 from methods.bank import Maker, empty
-from mixbench import catalog, materials, nets
-from mixbench.attempts import MissingNeedError
+from mixbench import catalog, materials
 from mixbench.data import Facts
+from mixbench.execution import Execution
+from mixbench.materials import Weights
 from mixbench.spec import Run
-from mixbench.store import Store
-from mixbench.timing.inputs import Inputs
-from mixbench.timing.links import Links
-from mixbench.timing.request import Row
 
 STORED = 2048
 """Images of a made-up bank."""
@@ -30,93 +28,70 @@ class Given:
     """What there is for the mixers of a setting.
 
     Attributes:
-        links: finished runs.
-        store: where their weights are.
         facts: of the pictures.
-        model: of every network, by name.
-        inputs: what is mixed.
+        real: whether they are a data set's, so that what a teacher sees in them means something.
         precision: of passes, as runs name it.
-        device: where all is.
+        weights: fetches what finished runs learned.
+        execution: where all is.
     """
 
-    links: Links
-    store: Store
     facts: Facts
-    model: str
-    inputs: Inputs
+    real: bool
     precision: str
-    device: torch.device
+    weights: Weights
+    execution: Execution
 
-    def network(self) -> nn.Module:
-        """One that has learned nothing, laid out as training has it."""
-        net = nets.build(
-            self.model,
-            classes=self.inputs.classes,
-            channels=self.facts.channels,
-            image_size=self.facts.image_size,
-            mean=self.facts.mean,
-            std=self.facts.std,
-            precision=self.precision,
-        )
-        return net.to(self.device).to(memory_format=torch.channels_last)
+    def network(self, run: Run) -> nn.Module:
+        """A run's network, which has learned nothing, laid out as training has it."""
+        net = materials.network_for(replace(run, precision=self.precision), self.facts).to(self.execution.device)
+        return net.to(memory_format=torch.channels_last) if self.execution.channels_last else net
 
-    def mixer(self, row: Row, net: nn.Module) -> Mixer:
-        """The mixer of a row, for a network in training.
+    def mixer(self, subject: Run, net: nn.Module) -> tuple[Mixer, float]:
+        """The mixer of a subject, for a network in training, and the seconds that its constructor took.
 
         Raises:
             ValueError: it asks for what is not there, or what it does would mean nothing.
         """
-        asked = catalog.declaration(row.method).given
         can_give: dict[str, Callable[[], Any]] = {
-            "teacher": self._teacher,
-            "policy": lambda: self._learned(self.links.policies.get(row.method)),
-            "bank": self._bank,
+            "teacher": lambda: self._teacher(subject),
+            "policy": lambda: self._learned(subject.policy),
+            "bank": lambda: self._learned(subject.bank) or self._made_up(),
             "image_size": lambda: self.facts.image_size,
             "net": lambda: net,
         }
+        asked = catalog.declaration(subject.method).given
         unknown = [name for name in asked if name not in can_give]
         if unknown:
             raise ValueError(f"it asks for '{unknown[0]}'; mixbench can give it: {', '.join(can_give)}")
-        mixer = methods.build(row.method, dict(row.options), {name: can_give[name]() for name in asked})
-        if isinstance(mixer, Maker) and (self.links.teacher is None or not self.inputs.real):
-            raise ValueError(
-                "it mixes until its teacher recognises the images, which means nothing without a teacher that was "
-                "trained and the pictures it knows; train Simple on them first"
-            )
+        given = {name: can_give[name]() for name in asked}
+        begun = time.perf_counter()
+        mixer = methods.build(subject.method, dict(subject.options), given)
+        seconds = time.perf_counter() - begun
+        if isinstance(mixer, Maker) and not self.real:
+            raise ValueError("it mixes until its teacher recognises the images, which means nothing on made-up ones")
         if "policy" in asked:  # what a search taught it does not learn any more
             mixer.requires_grad_(requires_grad=False)
         mixer.precision = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        return mixer.to(self.device)
+        return mixer.to(self.execution.device), seconds
 
-    def runs(self, row: Row) -> dict[str, str]:
-        """The folders of the runs whose networks, policies and banks a row was given; "" where it is made up."""
-        there = {"teacher": self.links.teacher, "policy": self.links.policies.get(row.method), "bank": self._stored}
-        asked = catalog.declaration(row.method).given
-        return {name: run.folder if run else "" for name, run in there.items() if name in asked}
+    def _teacher(self, subject: Run) -> nn.Module:
+        """The subject's teacher, or a network of random weights.
 
-    @property
-    def _stored(self) -> Run | None:
-        return next(iter(self.links.banks), None)
-
-    def _teacher(self) -> nn.Module:
-        net, state = self.network(), self._learned(self.links.teacher)
+        Raises:
+            ValueError: it knows other classes than there are.
+        """
+        net, state = self.network(subject.teacher or subject), self._learned(subject.teacher)
         if state is not None:
-            if len(state["fc.bias"]) != self.inputs.classes:
+            if len(state["fc.bias"]) != self.facts.classes:
                 raise ValueError(f"its teacher knows {len(state['fc.bias'])} classes, the pictures have others")
             net.load_state_dict(state)
         return net
 
-    def _bank(self) -> Any:
-        if self._stored:
-            return self._learned(self._stored)
+    def _made_up(self) -> Any:
+        """A bank of noise."""
         room = empty(STORED, 2, channels=self.facts.channels, side=self.facts.image_size)
         return room._replace(x=torch.randint(256, room.x.shape, dtype=torch.uint8))._asdict()
 
     def _learned(self, run: Run | None) -> Any:
         """What a run learned; None where there is none."""
-        if run is None:
-            return None
-        try:
-            return materials.from_bytes(self.store.read_weights(run), str(self.device))
-        except MissingNeedError as error:
-            raise ValueError(str(error)) from error
+        return None if run is None else materials.from_bytes(self.weights(run), self.execution.device)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from methods import Batch
-from mixbench.data import DATASETS, Facts, MissingError
-from mixbench.data.read import read
+from mixbench import materials
+from mixbench.data import Content, Facts, MissingError
+from mixbench.execution import Execution
+from mixbench.spec import Run
+from mixbench.streams import Streams
+from mixbench.timing.runs import facts_of
 
 TIMES_THE_CACHE = 3
 MOST_BYTES = 256 << 20
@@ -25,9 +29,6 @@ UNITS = {"K": 10, "M": 20, "G": 30}
 COARSE = 4
 """Pixels of a made-up picture that have about the same colour, along a side."""
 
-DECODED = frozenset({"imagenet"})
-"""Data sets that are too large to be read at once: their pictures are made up."""
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -35,15 +36,17 @@ class Inputs:
 
     Attributes:
         batches: images on the device, with a view of its own for each.
+        facts: of the pictures.
         source: what they are.
-        real: whether they are a data set's, so that what a teacher sees in them means something.
-        classes: of their labels.
+        content: fingerprint of the data that they are of; "" where they are made up.
+        official: whether these are the official release.
     """
 
     batches: Sequence[Batch]
+    facts: Facts
     source: str
-    real: bool
-    classes: int
+    content: str
+    official: bool
 
     def __getitem__(self, number: int) -> Batch:
         """The batch of a round."""
@@ -55,31 +58,57 @@ class Inputs:
         return sum(len(batch.x) for batch in self.batches)
 
 
-def inputs(setting: str, facts: Facts, *, root: Path, size: int, most: int, device: torch.device, seed: int) -> Inputs:
-    """The batches of a setting: of its training images, where these are at hand, else made up.
+def inputs(run: Run, execution: Execution, streams: Streams, *, most: int) -> Inputs:
+    """The batches of a measurement: as its setting is trained on them, where its data are at hand, else made up.
 
     Args:
-        setting: data set and model.
-        facts: of its pictures.
-        root: the data folder.
-        size: images of a batch.
+        run: the measurement.
+        execution: where the data are, and where the batches are to be.
+        streams: draw the batches, and their views.
         most: batches; no more are made.
-        device: where they are to be.
-        seed: draws them.
+
+    Raises:
+        ValueError: the data have fewer images than a batch.
+        mixbench.data.DataError: they are damaged.
     """
-    generator = torch.Generator().manual_seed(seed)
-    count = min(most, _needed(facts, size, device))
-    dataset = setting.rpartition("/")[0]
-    there = _training_images(dataset, root) if dataset in DATASETS and dataset not in DECODED else None
-    if there is None:
-        classes, source = facts.classes, "made-up 8-bit pictures"
-        pairs: Iterator[tuple[Tensor, Tensor]] = (_made_up(facts, size, generator) for _ in range(count))
+    content = _at_hand(run, execution)
+    if content is None:
+        facts, source = facts_of(run.setting), "made-up 8-bit pictures"
+        found = _made_up(facts, run.batch_size, execution, streams.generator("pictures"))
     else:
-        x, y, classes = there
-        source = f"training images of {facts.label}"
-        pairs = _drawn(x, y, size, count, generator)
-    batches = [_batch(x, y, classes, number, device) for number, (x, y) in enumerate(pairs)]
-    return Inputs(batches, source, there is not None, classes)
+        facts = materials.facts(run, execution)
+        source, found = f"training images of {facts.label}", _trained_on(run, execution, streams)
+    number = min(most, _needed(facts, run.batch_size, torch.device(execution.device)))
+    batches = [
+        replace(batch, view=torch.arange(run.batch_size) + place * run.batch_size)
+        for place, batch in enumerate(islice(found, number))
+    ]
+    known = (content.fingerprint, content.official) if content else ("", False)
+    return Inputs(batches, facts, source, *known)
+
+
+def _at_hand(run: Run, execution: Execution) -> Content | None:
+    """What is known of the data; None where there are none."""
+    if run.dataset.isdecimal():
+        return None
+    try:
+        return materials.load(run, execution)[1]
+    except MissingError:
+        return None
+
+
+def _trained_on(run: Run, execution: Execution, streams: Streams) -> Iterator[Batch]:
+    """Whole batches of one epoch after the other.
+
+    Raises:
+        ValueError: there are none.
+    """
+    cropped = "resized_crop" if run.dataset == "imagenet" else "crop"
+    images = materials.train_set(replace(run.subjects[0], augment=cropped), streams, execution)
+    if len(images) < run.batch_size:
+        raise ValueError(f"a batch has {run.batch_size} images, but {run.dataset} has only {len(images)} to train on")
+    each = (images.epoch(streams, epoch, run.batch_size) for epoch in count())
+    return (batch for batch in chain.from_iterable(each) if len(batch.x) == run.batch_size)
 
 
 def _needed(facts: Facts, size: int, device: torch.device) -> int:
@@ -95,32 +124,13 @@ def cache_bytes(device: torch.device) -> int:
     return max((int(size[:-1]) << UNITS[size[-1]] for size in told if size[-1:] in UNITS), default=32 << 20)
 
 
-def _training_images(dataset: str, root: Path) -> tuple[Tensor, Tensor, int] | None:
-    try:
-        pictures = read(dataset, root=root, image_size=None)
-    except MissingError:
-        return None
-    return torch.from_numpy(pictures.train_x), torch.from_numpy(pictures.train_y), pictures.classes
-
-
-def _drawn(x: Tensor, y: Tensor, size: int, count: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of images (size, C, H, W) uint8 and labels (size,), out of (N, H, W, C) and (N,)."""
-    for _ in range(count):
-        chosen = torch.randint(len(x), (size,), generator=generator)
-        yield x[chosen].permute(0, 3, 1, 2), y[chosen]
-
-
-def _made_up(facts: Facts, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images (size, C, H, W) uint8, smooth with noise over them, and labels (size,)."""
+def _made_up(facts: Facts, size: int, execution: Execution, generator: torch.Generator) -> Iterator[Batch]:
+    """Batches of 8-bit images, smooth with noise over them."""
+    layout = torch.channels_last if execution.channels_last else torch.contiguous_format
     side = math.ceil(facts.image_size / COARSE)
-    coarse = torch.rand(size, facts.channels, side, side, generator=generator)
-    x = F.interpolate(coarse, (facts.image_size, facts.image_size), mode="bilinear", align_corners=False)
-    x = x + 0.05 * torch.randn(x.shape, generator=generator)
-    labels = torch.randint(facts.classes, (size,), generator=generator)
-    return (255 * x).round().clamp(0, 255).to(torch.uint8), labels
-
-
-def _batch(x: Tensor, y: Tensor, classes: int, number: int, device: torch.device) -> Batch:
-    images = (x.float() / 255).to(device).contiguous(memory_format=torch.channels_last)
-    view = torch.arange(len(x)) + number * len(x)
-    return Batch(images, F.one_hot(y, classes).float().to(device), view)
+    while True:
+        coarse = torch.rand(size, facts.channels, side, side, generator=generator)
+        x = F.interpolate(coarse, (facts.image_size, facts.image_size), mode="bilinear", align_corners=False)
+        x = (255 * (x + 0.05 * torch.randn(x.shape, generator=generator))).round().clamp(0, 255) / 255
+        y = F.one_hot(torch.randint(facts.classes, (size,), generator=generator), facts.classes).float()
+        yield Batch(x.to(execution.device).contiguous(memory_format=layout), y.to(execution.device))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from mixbench import catalog
 from mixbench.spec import Run
 from mixbench.store import Store
-from mixbench.timing.request import SIMPLE
+from mixbench.timing.runs import SIMPLE
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,17 @@ class Links:
     policies: Mapping[str, Run]
     banks: Sequence[Run]
 
-    @property
-    def runs(self) -> list[Run]:
-        """All of them."""
-        return [run for run in (self.teacher, *self.policies.values(), *self.banks[:1]) if run is not None]
+    def given(self, subject: Run) -> Run:
+        """The subject, with what is there of whom it asks."""
+        bank = next(iter(self.banks), None)
+        there: dict[str, Any] = {"teacher": self.teacher, "policy": self.policies.get(subject.method), "bank": bank}
+        asked = catalog.declaration(subject.method).given
+        return replace(subject, **{link: run for link, run in there.items() if link in asked})
 
 
 def links(setting: str, store: Store) -> Links:
     """What is there for a setting; of several teachers the one whom most searches asked, then of the least seed."""
-    there = [run for run in store.known() if run.setting == setting and not run.mini and _finished(run, store)]
+    there = [run for run in store.known() if run.setting == setting and not run.mini and store.complete(run)]
     there.sort(key=lambda run: (run.seed, run.id))
     teachers = [run for run in there if (run.method, run.task) == (SIMPLE, "classify")]
     searches = [run for run in there if run.task == "search" and not run.options]
@@ -41,7 +45,3 @@ def links(setting: str, store: Store) -> Links:
     policies = {run.method: run for run in reversed(searches) if run.teacher == teacher}
     banks = [run for run in there if run.task == "bank" and run.teacher == teacher]
     return Links(teacher, policies, banks)
-
-
-def _finished(run: Run, store: Store) -> bool:
-    return store.recorded(run) is not None and store.weights(run) is not None

@@ -1,24 +1,19 @@
-"""What ``mixbench time`` is asked for: `Request`; and the process in which it is measured. Without torch."""
+"""What ``mixbench time`` is asked for: `Request`, and the measurements that this comes to. Without torch."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from mixbench import catalog
-from mixbench.data import DATASETS, Facts
-from mixbench.nets import MODELS, SMALLEST
-from mixbench.process import KEEPING_MEMORY
+from mixbench.fields import CHOICES
 from mixbench.recipes import blaming
-from mixbench.spec import CHOICES
-
-SIMPLE = "simple"
-"""The method whose training step the others' are measured by."""
+from mixbench.spec import Run, as_options
+from mixbench.store import Store
+from mixbench.timing.links import links
+from mixbench.timing.runs import SIMPLE, side_by_side
 
 VARIANTS: Mapping[str, Any] = {"saliency": "official"}
 """Options by which a method has a second row: what its authors' code does, where that is not what they wrote."""
@@ -44,12 +39,6 @@ class Row:
     options: Mapping[str, Any]
     named: bool
 
-    @property
-    def label(self) -> str:
-        """How tables print it."""
-        told = ", ".join(f"{name}={value}" for name, value in self.options.items())
-        return catalog.declaration(self.method).label + (f"[{told}]" if told else "")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -60,30 +49,43 @@ class Request:
         rows: the methods.
         batch_size: images of a batch.
         precisions: as runs name them.
-        device: ``cpu`` or ``cuda``.
-        threads: on the CPU.
-        trials: counted ones; None: as many as it takes.
-        seconds: for the rounds of everything together; None: as many as it takes.
-        data, results: folders.
-        seed: of pictures, draws and orders.
+        machine: by its name.
     """
 
     settings: Sequence[str]
     rows: Sequence[Row]
     batch_size: int
     precisions: Sequence[str]
-    device: str
-    threads: int
-    trials: int | None
-    seconds: float | None
-    data: str
-    results: str
-    seed: int = 0
+    machine: str
 
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Request:
-        """The request that ``dataclasses.asdict`` wrote down."""
-        return cls(**{**plain, "rows": [Row(**row) for row in plain["rows"]]})
+    def subjects(self, store: Store) -> dict[str, list[tuple[Row, Run]]]:
+        """Each row as what is timed, by setting; whom it asks are finished runs, where there are such."""
+        there = {setting: links(setting, store) for setting in self.settings}
+        return {
+            setting: [(row, there[setting].given(self._plain(row, setting))) for row in self.rows]
+            for setting in self.settings
+        }
+
+    def measurements(self, subjects: Mapping[str, Sequence[Run]], store: Store) -> list[Run]:
+        """The measurements of these subjects: of no seed that was measured before."""
+        each = (
+            side_by_side(subjects[setting], machine=self.machine, precision=precision)
+            for setting in self.settings
+            for precision in self.precisions
+        )
+        return [_new(run, store) for run in each]
+
+    def _plain(self, row: Row, setting: str) -> Run:
+        dataset, _, model = setting.rpartition("/")
+        options = as_options(row.options)
+        return Run(
+            method=row.method, options=options, dataset=dataset, model=model, epochs=1, batch_size=self.batch_size
+        )
+
+
+def _new(run: Run, store: Store) -> Run:
+    """The run with the first seed under which it is not done: to measure again is another run."""
+    return next(one for seed in count() if not store.complete(one := replace(run, seed=seed)))
 
 
 def rows_of(named: Sequence[str] | None, *, device: str) -> list[Row]:
@@ -132,52 +134,3 @@ def sized(sizes: Sequence[str], model: str | None) -> list[str]:
         if not size.isdecimal():
             raise ValueError(f"--size is a side in pixels, like 32, not {size!r}")
     return [f"{int(size)}/{model}" for size in sizes]
-
-
-def facts_of(setting: str) -> Facts:
-    """What holds of the pictures of a setting; of made-up ones, as of the data set with the next smaller pictures.
-
-    Raises:
-        ValueError: there is no such data set or model, or its pictures are too small for it.
-    """
-    dataset, _, model = setting.rpartition("/")
-    if model not in MODELS:
-        raise ValueError(f"there is no model '{model}'; there are: {', '.join(MODELS)}")
-    if dataset in DATASETS:
-        facts = DATASETS[dataset]
-    elif dataset.isdecimal():
-        like = "imagenet" if int(dataset) >= 128 else "tiny_imagenet" if int(dataset) >= 64 else "cifar10"
-        facts = replace(DATASETS[like], label=f"{dataset} pixels", image_size=int(dataset))
-    else:
-        raise ValueError(f"there is no data set '{dataset}'; there are: {', '.join(DATASETS)}; or take --size")
-    if facts.image_size < SMALLEST[model]:
-        raise ValueError(
-            f"{setting}: pictures of {facts.image_size} pixels are too small for {model}, which needs {SMALLEST[model]}"
-        )
-    return facts
-
-
-def measured(request: Request) -> dict[str, Any]:
-    """The record of a measurement, plain values; see `mixbench.timing.session.record`.
-
-    It is made in a process with the environment that workers have. What that says meanwhile goes to standard error.
-
-    Raises:
-        ValueError: what is asked for cannot be measured.
-        ChildProcessError: the process failed, or was killed; it has said why, if it could.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "mixbench.timing"],
-        input=json.dumps(asdict(request)).encode(),
-        stdout=subprocess.PIPE,
-        env={**KEEPING_MEMORY, **os.environ, "OMP_NUM_THREADS": str(request.threads)},
-        check=False,
-    )
-    if done.returncode < 0:
-        raise ChildProcessError(f"what measures was ended by signal {-done.returncode}; was there too little memory?")
-    if done.returncode > 0:
-        raise ChildProcessError(f"what measures has failed, with exit code {done.returncode}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    if "refused" in answer:
-        raise ValueError(answer["refused"])
-    return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Protocol, TypeVar
@@ -98,10 +98,16 @@ class Limits:
     seconds: float = math.inf
 
 
-def measure(
-    works: Mapping[K, Work], clock: Clock, limits: Limits, *, seed: int, now: Callable[[], float] = time.monotonic
-) -> dict[K, list[Reading]]:
-    """Readings of each work, one a round.
+def rounds(
+    works: Mapping[K, Work],
+    clock: Clock,
+    limits: Limits,
+    found: Mapping[K, list[Reading]],
+    *,
+    seed: int,
+    now: Callable[[], float] = time.monotonic,
+) -> Iterator[None]:
+    """Rounds, until there are enough; yields behind each that is counted, its readings are in ``found`` then.
 
     Every round times every work once, in an order of its own: what drifts, clocks and neighbours, meets them all.
 
@@ -109,24 +115,33 @@ def measure(
         works: by name.
         clock: times each call.
         limits: when to end.
+        found: the readings of each work, one a round; those that are there already count.
         seed: of the orders.
         now: seconds, to end in time.
     """
     order, turns, begun = list(works), random.Random(seed), now()
-    found: dict[K, list[Reading]] = {name: [] for name in works}
-    number = counted = 0
-    while counted < limits.most:
-        warming = number < limits.warm_up and now() - begun < WARMING_SHARE * limits.seconds
-        if counted and (now() - begun >= limits.seconds or (counted >= limits.fewest and _known(found, clock, limits))):
-            break
+    number = counted = min(map(len, found.values()))
+
+    def timed() -> Mapping[K, Reading]:
         turns.shuffle(order)
-        readings = {name: _timed(works[name], number, clock) for name in order}
-        if not warming or counted:
-            counted += 1
-            for name, reading in readings.items():
-                found[name].append(reading)
+        return {name: _timed(works[name], number, clock) for name in order}
+
+    while number - counted < limits.warm_up and now() - begun < WARMING_SHARE * limits.seconds:
+        timed()
         number += 1
-    return found
+    first = number
+    while counted < limits.most and not (number > first and _over(found, clock, limits, now() - begun)):
+        for name, reading in timed().items():
+            found[name].append(reading)
+        number += 1
+        counted += 1
+        yield
+
+
+def _over(found: Mapping[K, Sequence[Reading]], clock: Clock, limits: Limits, seconds: float) -> bool:
+    """Whether there are rounds enough: the time is up, or every median is known."""
+    counted = min(map(len, found.values()))
+    return seconds >= limits.seconds or (counted >= limits.fewest and _known(found, clock, limits))
 
 
 def _timed(work: Work, number: int, clock: Clock) -> Reading:

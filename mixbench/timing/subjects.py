@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 from methods import Batch, Mixed, Mixer, Network
 from methods.bank import Maker
 from methods.views import ViewCache
+from mixbench import catalog
 from mixbench.criteria import CRITERIA
+from mixbench.fields import LINKS
 from mixbench.learning import Group, groups_of
 from mixbench.spec import Run
 from mixbench.step import Step
 from mixbench.timing.floor import Count, counting
 from mixbench.timing.inputs import Inputs
 from mixbench.timing.kernels import Answer, giving, noting, watching
-from mixbench.timing.request import Row
 from mixbench.timing.rounds import Work
 
 COLUMNS = ("kernel", "cold", "amortised", "step")
@@ -32,6 +34,8 @@ EPOCHS, PAD = 200, 4
 LARGEST_CROPPED = 64
 """Pixels of a side from which on images are cropped at random sizes, so that no view comes twice."""
 
+LR = 1e-6
+
 COUNTED = 4
 """Mixes whose operations are counted: what is drawn may change them."""
 
@@ -43,20 +47,22 @@ class Subject:
     """A method, ready to be timed.
 
     Attributes:
-        row: which.
-        runs: whose networks, policies and banks it was given, by link; "" for what has learned nothing.
+        run: which, see `mixbench.timing.runs.timed`.
         mixer: its mixer.
+        built: seconds that the mixer's constructor took.
         inside: whether it mixes inside the network: then only a training step shows what that costs.
     """
 
     def __init__(
-        self, row: Row, mixer: Mixer, net: nn.Module, run: Run, inputs: Inputs, *, runs: Mapping[str, str]
+        self, run: Run, mixer: Mixer, net: nn.Module, inputs: Inputs, *, seed: int, built: float = 0.0
     ) -> None:
-        self.row, self.runs, self.mixer = row, runs, mixer
+        self.run, self.mixer, self.built = run, mixer, built
         self.inside = False
-        self._net, self._inputs, self._seed = net.train(), inputs, run.seed
-        self.groups: Sequence[Group] = [(run, list(net.parameters())), *groups_of(mixer, run)]
-        self._step = Step(run, self)
+        self._net, self._inputs, self._seed = net.train(), inputs, seed
+        # The step is a training's in all but its rate: weights that learn nothing stay finite on whatever pictures.
+        trained = replace(run, lr=LR)
+        self.groups: Sequence[Group] = [(trained, list(net.parameters())), *groups_of(mixer, trained)]
+        self._step = Step(trained, self)
         self._views = ViewCache(inputs.images) if mixer.remembers else None
         self._seen: set[int] = set()
         self._answers: dict[int, Answer] = {}
@@ -72,6 +78,13 @@ class Subject:
         works = {"cold": Work(self._cold, self._images), "step": Work(self._training, self._whole)}
         works |= {"kernel": Work(self._kernel, self._images)} if self._alone else {}
         return works | ({"amortised": Work(self._amortised, self._images)} if self.keeps else {})
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """The folders of the runs whose networks, policies and banks it has, by link; "" for what learned nothing."""
+        asked = [link for link in catalog.declaration(self.run.method).given if link in LINKS]
+        needs = {link: getattr(self.run, link) for link in asked}
+        return {link: need.folder if need else "" for link, need in needs.items()}
 
     @property
     def keeps(self) -> bool:

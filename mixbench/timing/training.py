@@ -13,10 +13,11 @@ import yaml
 
 from mixbench import catalog, files
 from mixbench.spec import FIELDS
-from mixbench.timing.request import SIMPLE, Request
+from mixbench.timing.request import Request
+from mixbench.timing.runs import SIMPLE
 
 
-def train(request: Request) -> None:
+def train(request: Request, data: Path, results: Path) -> None:
     """Train the teacher of each setting and search for the policies of the rows, where that is not done.
 
     The sweep that says so is kept beside the records: ``mixbench why`` and another ``mixbench run`` know these runs.
@@ -27,9 +28,9 @@ def train(request: Request) -> None:
     for setting in request.settings:
         if setting.partition("/")[0].isdecimal():
             raise ValueError(f"--train: on made-up pictures nothing can be learned; name a data set, not {setting}")
-    path = Path(request.results) / "times" / "train.yaml"
+    path = results / "times.yaml"
     files.write(path, yaml.safe_dump(sweep(request), sort_keys=False).encode())
-    places = ["--data", request.data, "--results", request.results, "--device", request.device]
+    places = ["--data", str(data), "--results", str(results)]
     command = [sys.executable, "-m", "mixbench", "run", str(path), *places]
     done = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
