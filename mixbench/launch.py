@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mixbench import catalog, devices, pool
-from mixbench.data import CACHE, DataError, Facts, identify
+from mixbench.data import CACHE, DataError, Facts, Identified, MissingError, identify
 from mixbench.execution import Execution
 from mixbench.files import DISK_ERRORS
 from mixbench.grid import Sweep
@@ -17,6 +17,7 @@ from mixbench.pool import Outcome, Watcher
 from mixbench.spec import Run
 from mixbench.status import state_of
 from mixbench.store import Store
+from mixbench.timing.runs import is_made_up
 
 
 @dataclass(frozen=True)
@@ -147,30 +148,43 @@ def check_data(planned: Plan, store: Store, execution: Execution) -> dict[Run, F
         mixbench.data.DataError: data are missing or damaged.
         ValueError: finished runs saw another content, or a batch is larger than what is at hand.
     """
-    found = {}
-    trained = [run for run in planned.states if run.task != "time" or run.content]  # what is only timed may be made up
-    for run in trained:
+    found: dict[tuple[str, int | None], Identified] = {}
+    facts = {}
+    for run in planned.states:
         name = execution.source(run)
+        if is_made_up(name):
+            continue
         if (name, run.image_size) not in found:
-            found[name, run.image_size] = identify(
-                name, root=Path(execution.data), image_size=run.image_size, cache=store.root / CACHE
-            )
+            try:
+                found[name, run.image_size] = identify(
+                    name, root=Path(execution.data), image_size=run.image_size, cache=store.root / CACHE
+                )
+            except MissingError:
+                if run.task == "time":  # its pictures are made up where there are none
+                    continue
+                raise
         at_hand = found[name, run.image_size]
-        result = store.result(run) if planned.states[run] == "done" else None
-        begun = result.content if result else store.content(run)
-        if begun is not None and begun != at_hand.content.fingerprint:
-            raise ValueError(
-                f"{run.folder} was {'trained' if result else 'begun'} on other data (fingerprint {begun}) than "
-                f"{execution.data} holds now ({at_hand.content.fingerprint}); put those back, or choose another "
-                "--results folder"
-            )
-        images = run.train_images or at_hand.facts.train_images
-        if (run.task != "import" and run.batch_size > images) or images > at_hand.facts.train_images:
-            raise ValueError(
-                f"{run.folder} asks for batches of {run.batch_size} out of {images} training images, but "
-                f"{execution.data} holds {at_hand.facts.train_images} of {at_hand.facts.label}"
-            )
-    return {run: found[execution.source(run), run.image_size].facts for run in trained}
+        facts[run] = at_hand.facts
+        if run.task != "time":
+            _check_content(run, at_hand, planned, store, execution)
+    return facts
+
+
+def _check_content(run: Run, at_hand: Identified, planned: Plan, store: Store, execution: Execution) -> None:
+    result = store.result(run) if planned.states[run] == "done" else None
+    begun = result.content if result else store.content(run)
+    if begun is not None and begun != at_hand.content.fingerprint:
+        raise ValueError(
+            f"{run.folder} was {'trained' if result else 'begun'} on other data (fingerprint {begun}) than "
+            f"{execution.data} holds now ({at_hand.content.fingerprint}); put those back, or choose another "
+            "--results folder"
+        )
+    images = run.train_images or at_hand.facts.train_images
+    if (run.task != "import" and run.batch_size > images) or images > at_hand.facts.train_images:
+        raise ValueError(
+            f"{run.folder} asks for batches of {run.batch_size} out of {images} training images, but "
+            f"{execution.data} holds {at_hand.facts.train_images} of {at_hand.facts.label}"
+        )
 
 
 def launch(planned: Plan, store: Store, execution: Execution, slots: int | None, watcher: Watcher) -> Outcome:

@@ -17,7 +17,7 @@ from mixbench.data import Content, Facts, MissingError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.streams import Streams
-from mixbench.timing.runs import facts_of
+from mixbench.timing.runs import facts_of, is_made_up
 
 TIMES_THE_CACHE = 3
 MOST_BYTES = 256 << 20
@@ -89,7 +89,7 @@ def inputs(run: Run, execution: Execution, streams: Streams, *, most: int) -> In
 
 def _at_hand(run: Run, execution: Execution) -> Content | None:
     """What is known of the data; None where there are none."""
-    if run.dataset.isdecimal():
+    if is_made_up(run.dataset):
         return None
     try:
         return materials.load(run, execution)[1]

@@ -99,6 +99,11 @@ def check_set(said: Mapping[str, Any]) -> None:
         raise ValueError(f"set: {idle[0]} says how to train, and task: time does not; it reads {', '.join(SET)}")
 
 
+def is_made_up(dataset: str) -> bool:
+    """Whether a run of this data set is about made-up pictures, and the name is their side in pixels."""
+    return dataset.isdecimal()
+
+
 def facts_of(setting: str) -> Facts:
     """What holds of the pictures of a setting; of made-up ones, as of the data set with the next smaller pictures.
 
@@ -110,7 +115,7 @@ def facts_of(setting: str) -> Facts:
         raise ValueError(f"there is no model '{model}'; there are: {', '.join(MODELS)}")
     if dataset in DATASETS:
         facts = DATASETS[dataset]
-    elif dataset.isdecimal():
+    elif is_made_up(dataset):
         like = next(name for least, name in LIKE if int(dataset) >= least)
         facts = replace(DATASETS[like], label=f"{dataset} pixels", image_size=int(dataset))
     else:
