@@ -52,6 +52,10 @@ class Step:
         """Update once at a moment, see `lr_at`; the loss before the update, a scalar on the device."""
         for group, protocol in zip(self.optimiser.param_groups, self._protocols, strict=True):
             group["lr"] = lr_at(protocol, epoch)
+        return self.update(prepared)
+
+    def update(self, prepared: Any) -> Tensor:
+        """Update once at the rates that are set; the loss before the update."""
         loss = self._task.loss(prepared)
         if self._learns:
             self.optimiser.zero_grad(set_to_none=True)

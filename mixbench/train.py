@@ -14,6 +14,7 @@ from torch import Tensor
 from mixbench.attempts import Attempt
 from mixbench.bank import MakeBank
 from mixbench.execution import Execution
+from mixbench.graph import step_of
 from mixbench.importing import Import
 from mixbench.makers import maker, merged
 from mixbench.materials import Weights, as_bytes, from_bytes
@@ -74,7 +75,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     streams = Streams(run.seed)
     task = TASKS[run.task](run, streams, execution, weights)
     attempt.begin(task.content)
-    step = Step(run, task)
+    step = step_of(run, task, execution, lambda sentence: attempt.tell(f"{attempt.folder.name}: {sentence}"))
     state = State.restored(attempt, task, step, streams, execution)
     if task.from_start and not state.curve:
         attempt.log(**state.open(evaluated(task, 0).metrics))
