@@ -26,7 +26,7 @@ class Execution:
         channels_last: memory layout of images and network. Which is faster differs between processors.
         workers: processes that decode the images of a run, where these are too many to be kept; 0: the run's own does.
             None: one a core, shared by the runs at a time. No number depends on it.
-        cuda_graph: whether a GPU replays training steps, see `mixbench.graph`. It takes the memory of a step once more.
+        cuda_graph: whether a GPU replays training steps, see `mixbench.replay`, which takes a step's memory once more.
         cam_cache: where mixers keep what they know of a view, see `methods.views.ViewCache`: ``device``, ``host``, or
             ``off``, nowhere.
         checkpoint_seconds: the least time between two checkpoints at epoch ends.

@@ -14,10 +14,10 @@ from torch import Tensor
 from mixbench.attempts import Attempt
 from mixbench.bank import MakeBank
 from mixbench.execution import Execution
-from mixbench.graph import step_of
 from mixbench.importing import Import
 from mixbench.makers import maker, merged
 from mixbench.materials import Weights, as_bytes, from_bytes
+from mixbench.replay import step_of
 from mixbench.search import Search
 from mixbench.spec import Run
 from mixbench.step import Step
