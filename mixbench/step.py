@@ -63,6 +63,14 @@ class Step:
             self.optimiser.step()
         return loss.detach()
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the optimiser's saved state, whichever memory layout it was saved in."""
+        self.optimiser.load_state_dict(state)
+        # A fused step takes numbers in the order in which they lie: momenta are to lie as their weights do.
+        for parameter, values in self.optimiser.state.items():
+            for name, value in values.items():
+                values[name] = torch.empty_like(parameter).copy_(value)
+
 
 def lr_at(run: Run, epoch: float) -> float:
     """The learning rate at a moment, in epochs from the start (3.5: half-way through the fourth).

@@ -165,7 +165,7 @@ class State:
             task.trainable.load_state_dict(saved["trainable"])
             for name, module in task.beside.items():
                 module.load_state_dict(saved["beside"][name])
-            step.optimiser.load_state_dict(saved["optimiser"])
+            step.load_state_dict(saved["optimiser"])
             streams.load_state_dict(saved["streams"])
             state.epoch, state.step, state.curve = saved["epoch"], saved["step"], saved["curve"]
             state.losses[: state.step] = saved["losses"]
