@@ -245,7 +245,9 @@ def _facts(result: Result) -> dict[str, str]:
     kind = str(how["device"]).partition(":")[0]
     threads = {"threads": str(how["threads"])} if kind == "cpu" else {}
     layout = {"layout": "channels_last" if how["channels_last"] else "contiguous"}
-    return {"code": result.commit, "device": f"{result.device} ({kind})"} | threads | layout | dict(result.versions)
+    graph = {"cuda_graph": str(how["cuda_graph"])} if "cuda_graph" in how else {}
+    device = {"code": result.commit, "device": f"{result.device} ({kind})"}
+    return device | threads | layout | graph | dict(result.versions)
 
 
 def _listed(groups: Mapping[str, Sequence[Leaf]]) -> str:

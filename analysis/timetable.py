@@ -219,7 +219,7 @@ def _notes(row: Record) -> list[str]:
     inside = ["it mixes inside the network: its training step shows what that costs"] * row["inside"]
     given = [f"{link} {folder or UNLEARNED[link]}" for link, folder in row["runs"].items()]
     built = [f"its constructor took {row['built']:.1f} s, which no column shows"] * (row["built"] > BUILT_SECONDS)
-    return [*given, *inside, *built, *_steps(row["steps"])]
+    return [*given, *inside, *built, *row["told"], *_steps(row["steps"])]
 
 
 def _steps(counts: Sequence[int]) -> list[str]:

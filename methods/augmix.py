@@ -90,6 +90,7 @@ class Views(Mixed):
     """
 
     weight: float
+    replayable = True
 
     @property
     def pictures(self) -> Tensor:

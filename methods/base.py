@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +48,14 @@ class Mixed:
     Attributes:
         x: (M, C, H, W) images in [0, 1], in the memory format of the batch's images.
         y: (N, G) soft labels, float32; each row sums to 1.
+        replayable: whether a step of one batch can be repeated for another by its operations alone: `logits` and `loss`
+            do the same ones for all whose tensors have equal shapes and whose other fields, plain values, are equal.
+            It is not inherited: a subclass says so itself.
     """
 
     x: Tensor
     y: Tensor
+    replayable: ClassVar[bool] = True
 
     @property
     def pictures(self) -> Tensor | None:

@@ -27,6 +27,7 @@ class HiddenMixed(Mixed):
     partners: Tensor
     lam: Tensor
     pictures = None
+    replayable = True
 
     def logits(self, net: nn.Module) -> Tensor:
         """Answers of ``net``, (N, G), where it goes on from the blend of what its stage put out."""

@@ -25,6 +25,7 @@ class Weighted(Mixed):
     """
 
     weight: Tensor
+    replayable = True
 
     def loss(self, logits: Tensor, criterion: Criterion) -> Tensor:
         """The mean of ``criterion`` over the images that count; 0 where none does."""

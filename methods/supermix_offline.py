@@ -25,6 +25,7 @@ class Beside(Mixed):
     """
 
     natural_y: Tensor
+    replayable = True
 
     def logits(self, net: nn.Module) -> Tensor:
         """Answers for the mixed images, then for the natural ones, (2N, G), of two passes."""

@@ -40,6 +40,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--layout", type=click.Choice(["channels_last", "contiguous"]), default="channels_last", show_default=True
 )
+@click.option("--cuda-graph/--no-cuda-graph", default=True, show_default=True, help="Replay training steps on a GPU.")
 @click.option(
     "--cam-cache",
     type=click.Choice(["off", "device", "host"]),

@@ -26,6 +26,7 @@ class Execution:
         channels_last: memory layout of images and network. Which is faster differs between processors.
         workers: processes that decode the images of a run, where these are too many to be kept; 0: the run's own does.
             None: one a core, shared by the runs at a time. No number depends on it.
+        cuda_graph: whether a GPU replays training steps, see `mixbench.replay`, which takes a step's memory once more.
         cam_cache: where mixers keep what they know of a view, see `methods.views.ViewCache`: ``device``, ``host``, or
             ``off``, nowhere.
         checkpoint_seconds: the least time between two checkpoints at epoch ends.
@@ -40,6 +41,7 @@ class Execution:
     places: Mapping[str, str] = field(default_factory=dict)
     channels_last: bool = True
     workers: int | None = None
+    cuda_graph: bool = True
     cam_cache: str = "device"
     checkpoint_seconds: float = 30.0
     evaluate_every: int = 1
@@ -52,7 +54,8 @@ class Execution:
 
     def bits(self) -> dict[str, Any]:
         """What of it can change the last bits of a number: kept with the result, and compared in tables."""
-        return {"device": self.device, "threads": self.threads, "channels_last": self.channels_last}
+        graph = {"cuda_graph": self.cuda_graph} if self.device.startswith("cuda") else {}
+        return {"device": self.device, "threads": self.threads, "channels_last": self.channels_last} | graph
 
     def source(self, run: Run) -> str:
         """The run's data set as `mixbench.data` finds it: its name, or ``image_folder:`` and the folder's place."""

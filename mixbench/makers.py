@@ -26,5 +26,6 @@ def merged(makers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return different[0] if len(different) == 1 else ", ".join(map(str, different))
 
     executions = [one["execution"] for one in makers]
-    execution = {name: joined([one[name] for one in executions]) for name in executions[0]}
+    names = dict.fromkeys(name for one in executions for name in one)
+    execution = {name: joined([one[name] for one in executions if name in one]) for name in names}
     return {name: joined([one[name] for one in makers]) for name in ("commit", "device")} | {"execution": execution}

@@ -35,6 +35,7 @@ def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
         places=grid.places,
         channels_last=how["layout"] == "channels_last",
         workers=how["workers"],
+        cuda_graph=how["cuda_graph"],
         cam_cache=how["cam_cache"],
     )
 

@@ -55,12 +55,24 @@ class Step:
         """Update once at a moment, see `lr_at`; the loss before the update, a scalar on the device."""
         for group, protocol in zip(self.optimiser.param_groups, self._protocols, strict=True):
             group["lr"] = lr_at(protocol, epoch)
+        return self.update(prepared)
+
+    def update(self, prepared: Any) -> Tensor:
+        """Update once at the rates that are set; the loss before the update."""
         loss = self._task.loss(prepared)
         if self.learns:
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
         return loss.detach()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the optimiser's saved state, whichever memory layout it was saved in."""
+        self.optimiser.load_state_dict(state)
+        # A fused step takes numbers in the order in which they lie: momenta are to lie as their weights do.
+        for parameter, values in self.optimiser.state.items():
+            for name, value in values.items():
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def lr_at(run: Run, epoch: float) -> float:

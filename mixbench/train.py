@@ -17,6 +17,7 @@ from mixbench.execution import Execution
 from mixbench.importing import Import
 from mixbench.makers import maker, merged
 from mixbench.materials import Weights, as_bytes, from_bytes
+from mixbench.replay import step_of
 from mixbench.search import Search
 from mixbench.spec import Run
 from mixbench.step import Step
@@ -75,7 +76,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
     streams = Streams(run.seed)
     task = TASKS[run.task](run, streams, execution, weights)
     attempt.begin(task.content)
-    step = Step(run, task)
+    step = step_of(run, task, execution, lambda sentence: attempt.tell(f"{attempt.folder.name}: {sentence}"))
     state = State.restored(attempt, task, step, streams, execution)
     if task.from_start and not state.curve:
         attempt.log(**state.open(evaluated(task, 0).metrics))
@@ -165,7 +166,7 @@ class State:
             task.trainable.load_state_dict(saved["trainable"])
             for name, module in task.beside.items():
                 module.load_state_dict(saved["beside"][name])
-            step.optimiser.load_state_dict(saved["optimiser"])
+            step.load_state_dict(saved["optimiser"])
             streams.load_state_dict(saved["streams"])
             state.epoch, state.step, state.curve = saved["epoch"], saved["step"], saved["curve"]
             state.losses[: state.step] = saved["losses"]

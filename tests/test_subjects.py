@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from invented import measure
+from tape import Tape
 
 from methods import Mixed, Mixer, build
 from mixbench import nets
@@ -38,9 +39,9 @@ def network():
     return nets.build("resnet8", classes=facts.classes, channels=3, image_size=16, mean=facts.mean, std=facts.std)
 
 
-def subject(pool, mixer):
+def subject(pool, mixer, **how):
     run = Run(method="simple", dataset="16", model="resnet8", epochs=1)
-    return Subject(run, mixer, network(), pool, seed=0)
+    return Subject(run, mixer, network(), pool, seed=0, **how)
 
 
 def mixer_of(method, **options):
@@ -130,6 +131,18 @@ def test_a_training_step_updates_the_network(pool):
     before = timed._net.fc.weight.clone()
     timed.works()["step"].prepare(0)()
     assert not torch.equal(timed._net.fc.weight, before)
+
+
+def test_a_training_step_is_replayed_as_in_training_where_it_can_be(pool):
+    tape, watch = Tape(), Watch()
+    steps = {"mixup": mixer_of("mixup"), "sly": Sly(watch)}
+    timed = {name: subject(pool, mixer, recorder=tape) for name, mixer in steps.items()}
+    for number in range(6):
+        for one in timed.values():
+            one.works()["step"].prepare(number)()
+    assert tape.replays == 3  # three steps are not replayed, and the fourth proves the graph
+    assert timed["mixup"].told == []
+    assert timed["sly"].told == ["CUDA graph: not used, since a Late does not declare that it can be replayed"]
 
 
 def test_a_method_that_mixes_inside_the_network_is_known(pool):

@@ -393,6 +393,13 @@ def test_different_ways_of_computing_within_a_column_are_told(store, other, said
     assert said in notes_of(sweep, store)
 
 
+def test_steps_that_were_replayed_for_a_part_of_a_column_are_told(store):
+    sweep = make_sweep()
+    finish_cell(store, sweep.cells[0], [90.0, 90.1, 90.2], bits={"device": "cuda", "cuda_graph": True})
+    finish_cell(store, sweep.cells[1], [90.0, 90.1, 90.2], bits={"device": "cuda", "cuda_graph": False})
+    assert "cuda_graph: True (3 results), False (Mixup)" in notes_of(sweep, store)
+
+
 def test_the_number_of_the_gpu_is_no_difference(store):
     sweep = make_sweep()
     finish_cell(store, sweep.cells[0], [90.0, 90.1, 90.2], bits={"device": "cuda:0"})

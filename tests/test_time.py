@@ -39,6 +39,7 @@ def row(method, *, label, cold, step, runs=None, steps=(), **more):
         "label": label,
         "runs": runs or {},
         "built": 0.1,
+        "told": [],
         "inside": False,
         "keeps": False,
         "columns": columns,

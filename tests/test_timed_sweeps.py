@@ -162,7 +162,16 @@ def elsewhere(tmp_path, load, finish):
     def measure(machine):
         run = load(machine=lambda: machine).cells[0].runs[0]
         columns = {name: {"images": [6.0], "cpu": [0.1], "wall": [0.1]} for name in ("cold", "step")}
-        row = {"label": "", "runs": {}, "built": 0.0, "inside": False, "keeps": False, "columns": columns, "steps": []}
+        row = {
+            "label": "",
+            "runs": {},
+            "built": 0.0,
+            "told": [],
+            "inside": False,
+            "keeps": False,
+            "columns": columns,
+            "steps": [],
+        }
         row |= {"counted": {"flops": 1.0, "bytes": 1.0, "peak": 1.0, "seconds": 0.01}}
         about = {"device": machine, "driver": "", "versions": {}, "threads": 1, "cores": 2, "commit": "abc"}
         record = {

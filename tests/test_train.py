@@ -123,6 +123,18 @@ def test_training_goes_on_in_the_middle_of_an_epoch(store, tmp_path):
     assert rest.weights == whole.weights
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_training_goes_on_in_the_other_memory_layout(channels_last, store, tmp_path):
+    whole = trained(RUN, Store(tmp_path / "whole", tell=print))
+    before, after = Execution(channels_last=not channels_last), Execution(channels_last=channels_last)
+    attempt = store.claim(RUN, before)
+    with pytest.raises(StoppedError), attempt:
+        train(RUN, attempt, before, None, lambda steps, of, metrics: attempt.stop.set() if steps == 5 else None)
+    rest = trained(RUN, store, execution=after)
+    losses = [[entry["train_loss"] for entry in one.curve] for one in (rest, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_training_refuses_to_go_on_with_other_data(store, monkeypatch):
     pictures, content = materials.load(RUN, Execution())
     other = replace(content, fingerprint="feedface")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mixbench import catalog, devices, files
 from mixbench.attempts import SCHEMA
 from mixbench.execution import Execution
+from mixbench.graph import CudaRecorder
 from mixbench.learning import Group
 from mixbench.materials import Weights
 from mixbench.spec import Run
@@ -79,6 +80,8 @@ class Measure:
         self._limits = limits(execution)
         self._inputs = inputs(run, execution, streams, most=self._limits.warm_up + self._limits.most)
         self._given = Given(self._inputs.facts, bool(self._inputs.content), run.precision, weights, execution)
+        # One for all subjects, whose graphs share its memory: they are replayed by turns.
+        self._recorder = CudaRecorder(device) if on_gpu and execution.cuda_graph else None
         with streams.initialising():
             self._subjects = [self._subject(subject) for subject in run.subjects]
         self._rates = floor.measured_rates(device, getattr(torch, run.precision))
@@ -100,7 +103,7 @@ class Measure:
         net = self._given.network(subject)
         try:
             mixer, built = self._given.mixer(subject, net)
-            return Subject(subject, mixer, net, self._inputs, seed=self._run.seed, built=built)
+            return Subject(subject, mixer, net, self._inputs, seed=self._run.seed, built=built, recorder=self._recorder)
         except ValueError as error:
             raise ValueError(f"{catalog.label(subject)} on {self._run.setting}: {error}") from error
 
@@ -155,6 +158,7 @@ class Measure:
             "label": catalog.label(subject.run),
             "runs": subject.runs,
             "built": subject.built,
+            "told": subject.told,
             "inside": subject.inside,
             "keeps": subject.keeps,
             "columns": {name: _plain(readings) for name, readings in found.items()},

@@ -74,7 +74,8 @@ def measured(cells: Sequence[Cell], said: Mapping[str, Any], machine: str) -> li
 
 
 def _of_a_seed(runs: Sequence[Run], said: Mapping[str, Any], machine: str) -> Run:
-    one, size = runs[0], said.get("batch_size", Run.batch_size)
+    one = runs[0]
+    size = one.batch_size if one.mini else said.get("batch_size", Run.batch_size)
     about = {"machine": machine, "seed": one.seed, "mini": one.mini, "precision": said.get("precision", one.precision)}
     return side_by_side([timed(run, size) for run in runs], **about)
 

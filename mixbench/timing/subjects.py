@@ -16,7 +16,9 @@ from methods.views import ViewCache
 from mixbench import catalog
 from mixbench.criteria import CRITERIA
 from mixbench.fields import LINKS
+from mixbench.graph import Recorder
 from mixbench.learning import Group, groups_of
+from mixbench.replay import ReplayedStep
 from mixbench.spec import Run
 from mixbench.step import Step
 from mixbench.timing.floor import Count, counting
@@ -37,7 +39,7 @@ LARGEST_CROPPED = 64
 LR = 1e-6
 
 COUNTED = 4
-"""Mixes whose operations are counted: what is drawn may change them."""
+"""Mixes whose operations are counted, since what is drawn may change them; one of a search for mixes, which is long."""
 
 GOLDEN = 0.6180339887498949
 """Multiples of it, less their whole part, fill an interval evenly, however many there are."""
@@ -51,18 +53,36 @@ class Subject:
         mixer: its mixer.
         built: seconds that the mixer's constructor took.
         inside: whether it mixes inside the network: then only a training step shows what that costs.
+        told: what is to be known of its training step.
+
+    Args:
+        run, mixer, built: as above.
+        net: in training.
+        inputs: what is mixed.
+        seed: of the draws.
+        recorder: has training steps replayed, as on a GPU; None: they are not.
     """
 
     def __init__(
-        self, run: Run, mixer: Mixer, net: nn.Module, inputs: Inputs, *, seed: int, built: float = 0.0
+        self,
+        run: Run,
+        mixer: Mixer,
+        net: nn.Module,
+        inputs: Inputs,
+        *,
+        seed: int,
+        built: float = 0.0,
+        recorder: Recorder | None = None,
     ) -> None:
         self.run, self.mixer, self.built = run, mixer, built
+        self.told: list[str] = []
         self.inside = False
         self._net, self._inputs, self._seed = net.train(), inputs, seed
         # The step is a training's in all but its rate: weights that learn nothing stay finite on whatever pictures.
         trained = replace(run, lr=LR)
         self.groups: Sequence[Group] = [(trained, list(net.parameters())), *groups_of(mixer, trained)]
-        self._step = Step(trained, self)
+        self.trainable = net
+        self._step = ReplayedStep(trained, self, recorder, self.told.append) if recorder else Step(trained, self)
         self._views = ViewCache(inputs.images) if mixer.remembers else None
         self._seen: set[int] = set()
         self._answers: dict[int, Answer] = {}
@@ -99,7 +119,7 @@ class Subject:
     def counted(self) -> list[Count]:
         """What several cold mixes compute."""
         found = []
-        for number in range(COUNTED):
+        for number in range(1 if isinstance(self.mixer, Maker) else COUNTED):
             work = self._cold(number)
             with counting() as count:
                 mixed = cast("Mixed", work())
@@ -165,6 +185,8 @@ class Subject:
 
     def _can_be_alone(self) -> bool:
         """Whether mixing can be told from asking: nobody is asked but once, and not for features alone."""
+        if isinstance(self.mixer, Maker):
+            return False
         self._learn(0)
         with watching(self.mixer, self._net) as passes:
             self._mix(self._inputs[0])
