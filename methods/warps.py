@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.ops import computing_in, planes
+from methods.ops import computing_in, planes, rectified
 
 Warped = tuple[Tensor, Sequence[Tensor], Tensor]
 """``theta`` (N, k, 2, 3), the k moved images of each mix, (N, C, H, W) each, and the moved maps (N, k, H, W)."""
@@ -55,9 +55,9 @@ class LearnedWarp(nn.Module):
             maps = F.interpolate(maps, size=(self.size, self.size), mode="bilinear", align_corners=False)
         out = planes(maps, torch.cat([lam[:, :-1], z[:, None]], dim=1))
         with computing_in(precision, maps):
-            out = F.relu(F.max_pool2d(self.conv1(out), 2))
-            out = F.relu(F.max_pool2d(self.conv2(out), 2))
-        out = F.relu(self.fc1(out.float().flatten(1)))
+            out = rectified(F.max_pool2d(self.conv1(out), 2))
+            out = rectified(F.max_pool2d(self.conv2(out), 2))
+        out = rectified(self.fc1(out.float().flatten(1)))
         return cast("Tensor", self.fc2(out)).view(len(maps), -1, 2, 3)
 
 

@@ -10,6 +10,7 @@ from methods.ops import (
     draw_lam,
     draw_partners,
     pair,
+    rectified,
     soft_labels,
 )
 
@@ -156,3 +157,24 @@ def test_soft_labels_are_float32_whatever_the_labels_are():
     labels = soft_labels(y, draw_partners(3, 2, seeded()), torch.tensor([[0.7, 0.3]]))
     assert labels.dtype == torch.float32
     torch.testing.assert_close(labels.sum(1), torch.ones(3), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_rectified_is_relu_with_and_without_a_gradient(precision, layout):
+    x = 100 * torch.randn(4, 3, 5, 5, generator=seeded())
+    x.view(-1)[:4] = torch.tensor([0.0, -0.0, float("inf"), float("-inf")])
+    x = x.to(precision).contiguous(memory_format=layout)
+    learned = x.clone().requires_grad_()
+    found = rectified(learned * 1)
+    found.sum().backward()
+    assert torch.equal(found, x.relu())
+    assert torch.equal(learned.grad, (x > 0).to(precision))
+    without = rectified(x.clone())
+    assert torch.equal(without, x.relu())
+    assert without.dtype == precision
+    assert without.stride() == x.stride()
+
+
+def test_rectified_lets_a_positive_nan_through():
+    assert rectified(torch.tensor([float("nan")], dtype=torch.bfloat16)).isnan().all()

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.ops import rectified
 from mixbench.nets.base import Classifier, Problem, stem_stride
 
 
@@ -33,9 +33,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
-        active = F.relu(self.bn1(x))
+        active = rectified(self.bn1(x))
         around = x if self.shortcut is None else self.shortcut(active)
-        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active)))) + around
+        out: Tensor = self.conv2(rectified(self.bn2(self.conv1(active)))) + around
         return out
 
 

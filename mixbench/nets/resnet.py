@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.ops import rectified
 from mixbench.nets.base import Classifier, Problem, convolution
 
 Shortcut = Callable[[int, int, int], nn.Module]
@@ -49,8 +50,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = rectified(self.bn1(self.conv1(x)))
+        return rectified(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
 class ResNet(Classifier):
@@ -75,7 +76,7 @@ class ResNet(Classifier):
 
     def stages(self, x: Tensor) -> Tensor:
         """Last feature map, (N, D, h, w), of normalised images."""
-        out: Tensor = F.relu(self.bn1(self.conv1(x)))
+        out: Tensor = rectified(self.bn1(self.conv1(x)))
         for name in self._layers:
             out = self.get_submodule(name)(out)
         return out

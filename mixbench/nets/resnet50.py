@@ -6,6 +6,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from methods.ops import rectified
 from mixbench.nets.base import Classifier, Problem, convolution
 
 
@@ -24,7 +25,7 @@ class ResNet50(Classifier):
 
     def stages(self, x: Tensor) -> Tensor:
         """Last feature map, (N, 2048, H / 32, W / 32), of normalised images."""
-        quarter = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        quarter = F.max_pool2d(rectified(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
         out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(quarter))))
         return out
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.ops import rectified
 from mixbench.nets.base import Classifier, Problem, convolution
 
 
@@ -18,7 +18,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
-        return F.relu(self.bn(self.conv(x)))
+        return rectified(self.bn(self.conv(x)))
 
 
 class Tiny(Classifier):

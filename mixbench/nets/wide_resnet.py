@@ -8,9 +8,9 @@ is no dropout.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.ops import rectified
 from mixbench.nets.base import Classifier, Problem, stem_stride
 
 
@@ -31,8 +31,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
-        inner = self.conv1(F.relu(self.bn1(x)))
-        out: Tensor = self.conv2(F.relu(self.bn2(inner))) + self.shortcut(x)
+        inner = self.conv1(rectified(self.bn1(x)))
+        out: Tensor = self.conv2(rectified(self.bn2(inner))) + self.shortcut(x)
         return out
 
 
@@ -57,7 +57,7 @@ class WideResNet(Classifier):
 
     def stages(self, x: Tensor) -> Tensor:
         """Last feature map, (N, D, h, w), of normalised images."""
-        return F.relu(self.bn1(self.layer3(self.layer2(self.layer1(self.conv1(x))))))
+        return rectified(self.bn1(self.layer3(self.layer2(self.layer1(self.conv1(x))))))
 
 
 def _stage(inputs: int, outputs: int, blocks: int, *, stride: int) -> nn.Sequential:
