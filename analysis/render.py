@@ -30,7 +30,7 @@ def markdown(grid: Grid, command: str) -> str:
         grid: the table.
         command: what to type so that the missing runs are made.
     """
-    notes = "\n".join(textwrap.fill(note, WIDTH, **_BULLET) for note in footnotes(grid))
+    notes = "\n".join(textwrap.fill(note, WIDTH, **BULLET) for note in footnotes(grid))
     blocks = [
         _caption(grid),
         aligned(_head(grid), [_row(grid, row) for row in grid.sweep.rows]),
@@ -52,7 +52,7 @@ def csv(grid: Grid) -> str:
     return text.getvalue()
 
 
-_BULLET: Mapping[str, Any] = {
+BULLET: Mapping[str, Any] = {
     "initial_indent": "- ",
     "subsequent_indent": "  ",
     "break_long_words": False,

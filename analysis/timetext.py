@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.footnotes import DASH
 from analysis.ratios import Ratio, Times
-from analysis.render import WIDTH, aligned
+from analysis.render import BULLET, WIDTH, aligned
 from analysis.timetable import COLUMNS, IMAGES, RELATIVE_TO, Claims, Line, Measured, Part, Record, part
 from mixbench import catalog
 
@@ -96,7 +96,7 @@ def _block(found: Measured, claims: Claims) -> str:
     )
     table = aligned(_head(), [_texts(line) for line in about.lines])
     notes = [f"{line.label}: {'; '.join(line.notes)}" for line in about.lines if line.notes]
-    below = "\n".join(textwrap.fill(note, WIDTH, initial_indent="- ", subsequent_indent="  ") for note in notes)
+    below = "\n".join(textwrap.fill(note, WIDTH, **BULLET) for note in notes)
     blocks = [textwrap.fill(above, WIDTH), table, below, _paid_once(about)]
     return "\n\n".join(block for block in blocks if block)
 

@@ -32,7 +32,7 @@ class Execution:
         checkpoint_seconds: the least time between two checkpoints at epoch ends.
         evaluate_every: epochs between two evaluations on the test set.
         trials: rounds of a measurement that are counted; None: as many as it takes.
-        minutes: after which a measurement begins no round; None: four on the CPU, and no end on a GPU.
+        minutes: after which a measurement begins no round; None: four on the CPU, one in a trial, no end on a GPU.
     """
 
     device: str = "cpu"

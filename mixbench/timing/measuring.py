@@ -29,8 +29,8 @@ from mixbench.timing.machine import machine
 from mixbench.timing.rounds import Clock, HostClock, Limits, Reading, rounds
 from mixbench.timing.subjects import EPOCHS, LARGEST_CROPPED, PAD, Subject, views_of_an_image
 
-CPU_MINUTES = 4.0
-"""How long the rounds last on the CPU unless more is asked for."""
+CPU_MINUTES, MINI_MINUTES = 4.0, 1.0
+"""How long the rounds last on the CPU, and in a trial, unless more is asked for."""
 
 
 class Readings(nn.Module):
@@ -77,7 +77,7 @@ class Measure:
         device = torch.device(execution.device)
         on_gpu = device.type == "cuda"
         self._clock: Clock = DeviceClock(device) if on_gpu else HostClock(threads=execution.threads)
-        self._limits = limits(execution)
+        self._limits = limits(run, execution)
         self._inputs = inputs(run, execution, streams, most=self._limits.warm_up + self._limits.most)
         self._given = Given(self._inputs.facts, bool(self._inputs.content), run.precision, weights, execution)
         # One for all subjects, whose graphs share its memory: they are replayed by turns.
@@ -167,9 +167,10 @@ class Measure:
         }
 
 
-def limits(execution: Execution) -> Limits:
+def limits(run: Run, execution: Execution) -> Limits:
     """How many rounds there are: as many as is asked for, else until medians are known, or the time is up."""
-    minutes = execution.minutes or (CPU_MINUTES if execution.device == "cpu" else math.inf)
+    usual = MINI_MINUTES if run.mini else CPU_MINUTES if execution.device == "cpu" else math.inf
+    minutes = execution.minutes or usual
     if execution.trials is None:
         return Limits(seconds=60 * minutes)
     warm_up = min(Limits.warm_up, execution.trials)
