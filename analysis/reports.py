@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from analysis import render, table, timetext
+from analysis.measured import Measured, Named, measured
 from analysis.render import WIDTH, aligned
-from analysis.timetable import Claims, Measured, Named, claim_of, measured
+from analysis.timetable import Claims, claim_of
 from mixbench import devices
 from mixbench.grid import Sweep
 from mixbench.spec import Run

@@ -12,9 +12,10 @@ from itertools import groupby
 from typing import Any
 
 from analysis.footnotes import DASH
+from analysis.measured import Measured, Record
 from analysis.ratios import Ratio, Times
 from analysis.render import BULLET, WIDTH, aligned
-from analysis.timetable import COLUMNS, IMAGES, RELATIVE_TO, Claims, Line, Measured, Part, Record, part
+from analysis.timetable import COLUMNS, IMAGES, RELATIVE_TO, Claims, Line, Part, part
 from mixbench import catalog
 
 CLOCKS = {"cpu": "CPU time of the process", "wall": "time that passes, until the device has done all"}

@@ -11,7 +11,8 @@ import pytest
 from conftest import contents
 
 from analysis import paper, timeplot
-from analysis.timetable import Cost, Measured, Named, measured, part
+from analysis.measured import Cost, Measured, Named, measured
+from analysis.timetable import part
 from analysis.timetext import FORMS
 from mixbench import catalog, devices, files
 from mixbench.attempts import StoppedError

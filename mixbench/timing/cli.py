@@ -12,7 +12,8 @@ from mixbench.options import data_option, results_option
 from mixbench.running import DONE, FAILED
 
 if TYPE_CHECKING:
-    from analysis.timetable import Claims, Measured
+    from analysis.measured import Measured
+    from analysis.timetable import Claims
     from mixbench.spec import Run
     from mixbench.store import Store
     from mixbench.timing.request import Request
@@ -145,7 +146,7 @@ def _kept(beginning: str, store: Store) -> Measured:
     Raises:
         ValueError: there is none of this name.
     """
-    from analysis.timetable import measured
+    from analysis.measured import measured
     from mixbench import status
 
     run = status.find(beginning, store)
