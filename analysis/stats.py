@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import StatisticsError, correlation, fmean, median, stdev, variance
+from statistics import NormalDist, StatisticsError, correlation, fmean, median, stdev, variance
 
 Interval = tuple[float, float]
 
@@ -163,10 +164,47 @@ def _predicted(ours: Sequence[float]) -> tuple[float, float]:
 
 
 def _around(middle: float, error: float, freedom: float, level: float) -> Interval:
-    from scipy.special import stdtrit  # scipy.stats has the same quantile, but takes a second to import
-
-    half = float(stdtrit(freedom, (1 + level) / 2)) * error
+    half = student_t((1 + level) / 2, freedom) * error
     return middle - half, middle + half
+
+
+@functools.cache
+def student_t(share: float, freedom: float) -> float:
+    """The quantile of Student's t below which lies ``share``, above a half, of it; normal at infinite ``freedom``.
+
+    scipy has it too, but takes longer to import than a small table to be made.
+    """
+    t = NormalDist().inv_cdf(share)
+    if math.isinf(freedom):
+        return t
+    constant = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(math.pi * freedom) / 2
+    # The tail is convex and heavier than the normal's: Newton's steps from there never go too far.
+    for _ in range(100):
+        tail = _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
+        density = math.exp(constant - (freedom + 1) / 2 * math.log1p(t * t / freedom))
+        step = (tail - (1 - share)) / density
+        t += step
+        if step <= 1e-13 * t:
+            break
+    return t
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function, by its continued fraction (DLMF 8.17.22) after Lentz."""
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _incomplete_beta(b, a, 1 - x)
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    fraction = d
+    for m in range(1, 1000):
+        odd = -(a + m) * (a + b + m) / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (m * (b - m) / ((a + 2 * m - 1) * (a + 2 * m)), odd):
+            d = 1 / (1 + term * x * d)
+            c = 1 + term * x / c
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-16:
+            break
+    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    return math.exp(scale) / a * fraction
 
 
 def _correlation(ours: Sequence[float], theirs: Sequence[float]) -> float | None:

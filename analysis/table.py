@@ -57,8 +57,14 @@ def _claims(sweep: Sweep, store: Store) -> Mapping[Key, Claim] | None:
     """The paper's numbers: none where the table asks for none, None where they are not at hand."""
     if sweep.table.paper is None:
         return {}
-    claims = paper.load(store.root / "paper.csv")
-    return paper.load(CHECKOUT / "paper.csv") if claims is None else claims
+    own, checkout = published(store)
+    claims = paper.load(own)
+    return paper.load(checkout) if claims is None else claims
+
+
+def published(store: Store) -> tuple[Path, Path]:
+    """Where the paper's numbers are looked for, the results' own first."""
+    return store.root / "paper.csv", CHECKOUT / "paper.csv"
 
 
 def _column(sweep: Sweep, name: str, gathered: Gathered) -> Column:

@@ -108,7 +108,7 @@ def run(
     return running.summary(plan(grid, store), quiet=quiet)
 
 
-@cli.command()
+@cli.command(name="report")
 @click.argument("sweep", type=click.Path(path_type=Path), required=False)
 @click.option("--table", type=click.IntRange(1), help="Short for sweeps/table<N>.yaml.")
 @click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
@@ -123,21 +123,18 @@ def run(
 @mini_option
 @data_option
 @results_option
-def report(sweep: Path | None, table: int | None, form: str, metric: str, mini: bool, data: Path, results: Path) -> int:
+def report_(sweep: Path | None, table: int | None, form: str, metric: str, mini: bool, data: Path, results: Path) -> int:
     """Print the table of a SWEEP, with what the paper claims beside it."""
-    from analysis.render import csv, markdown
-    from analysis.table import build
+    from analysis.report import report
     from mixbench.store import Store
 
     if (sweep is None) == (table is None):
         raise click.UsageError("name a sweep file, or a table of the paper with --table N, and not both")
     path = sweep or _table_path(table)
     store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
-    grid = build(_sweep(path, data, results, mini=mini), store, metric)
-    if form == "csv":
-        click.echo(csv(grid), nl=False)
-    else:
-        click.echo(markdown(grid, command=_command_for(path, data, results, mini=mini)), nl=False)
+    command = _command_for(path, data, results, mini=mini)
+    text = report(path, store, data=data, form=form, metric=metric, mini=mini, command=command)
+    click.echo(text, nl=False)
     return DONE
 
 

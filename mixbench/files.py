@@ -82,7 +82,7 @@ def decode(data: bytes) -> dict[str, Any]:
     first, _, body = data.partition(b"\n")
     if first != b'{"sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'",':
         raise DamagedError("its checksum does not fit its content")
-    payload: dict[str, Any] = json.loads(data)
+    payload: dict[str, Any] = json.loads(data.decode())
     del payload["sha256"]
     return payload
 
