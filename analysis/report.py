@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from analysis import answers
 
@@ -12,41 +12,43 @@ if TYPE_CHECKING:
     from mixbench.store import Store
 
 
-def report(
-    path: Path, store: Store, *, data: Path, form: Literal["md", "csv"], metric: str, mini: bool, command: str
-) -> str:
+def report(path: Path, store: Store, *, form: str, metric: str, command: str, data: Path, mini: bool) -> str:
     """The text of a sweep's table.
 
     Args:
         path: the sweep file.
         store: where the results are.
-        data: where the data sets are, see `mixbench.resolve.load_sweep`; ``mini`` likewise.
-        form: of the text, Markdown or CSV.
+        form: ``md``, Markdown, or ``csv``.
         metric: which value of a run counts, or a metric, see `analysis.readings.asked`.
         command: what to type so that the missing runs are made.
+        data: where the data sets are, see `mixbench.resolve.load_sweep`.
+        mini: as a trial on a small machine, likewise.
 
     Raises:
         ValueError: as `mixbench.resolve.load_sweep` and `analysis.table.build`.
     """
     answer = answers.Answer(store.root, [str(path), str(store.root), str(data), form, metric, str(mini), command])
     text = answer.kept()
-    if text is None:
-        from analysis import render, table
-        from mixbench.recipes import shared
-        from mixbench.resolve import load_sweep
+    if text is not None:
+        return text
 
-        answer.look_at([*answers.code(), path, *shared(path), *table.published(store)])
-        sweep = load_sweep(path, data=data, results=store.root, mini=mini)
-        answer.look_at(store.result_files(one for cell in sweep.cells for run in cell.runs for one in (run, *run.needs())))
-        grid = table.build(sweep, store, metric)
-        text = render.csv(grid) if form == "csv" else render.markdown(grid, command)
-        if _is_made_of_what_was_looked_at(grid):
-            answer.keep(text)
+    from analysis import render, table  # needed only where the table is made anew
+    from mixbench.recipes import shared
+    from mixbench.resolve import load_sweep
+
+    answer.look_at([*answers.code(), path, *shared(path), *table.published(store)])
+    sweep = load_sweep(path, data=data, results=store.root, mini=mini)
+    runs = (run for cell in sweep.cells for run in cell.runs)
+    answer.look_at(store.result_files(one for run in runs for one in (run, *run.needs())))
+    grid = table.build(sweep, store, metric)
+    text = render.csv(grid) if form == "csv" else render.markdown(grid, command)
+    if _is_made_of_results_alone(grid):
+        answer.keep(text)
     return text
 
 
-def _is_made_of_what_was_looked_at(grid: Grid) -> bool:
-    """Whether all was in the results themselves: no word on what is not done, no curve, own picture or strange mixer."""
+def _is_made_of_results_alone(grid: Grid) -> bool:
+    """Whether nothing else was read: no word on what is not done, no curve, own picture or other package's mixer."""
     from analysis.footnotes import all_of
     from mixbench import catalog
 

@@ -123,7 +123,7 @@ def run(
 @mini_option
 @data_option
 @results_option
-def report_(sweep: Path | None, table: int | None, form: str, metric: str, mini: bool, data: Path, results: Path) -> int:
+def report_(sweep: Path | None, table: int | None, form: str, metric: str, **where: Any) -> int:
     """Print the table of a SWEEP, with what the paper claims beside it."""
     from analysis.report import report
     from mixbench.store import Store
@@ -131,10 +131,9 @@ def report_(sweep: Path | None, table: int | None, form: str, metric: str, mini:
     if (sweep is None) == (table is None):
         raise click.UsageError("name a sweep file, or a table of the paper with --table N, and not both")
     path = sweep or _table_path(table)
-    store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
-    command = _command_for(path, data, results, mini=mini)
-    text = report(path, store, data=data, form=form, metric=metric, mini=mini, command=command)
-    click.echo(text, nl=False)
+    store = Store(where.pop("results"), tell=lambda sentence: click.echo(sentence, err=True))
+    command = _command_for(path, where["data"], store.root, mini=where["mini"])
+    click.echo(report(path, store, form=form, metric=metric, command=command, **where), nl=False)
     return DONE
 
 

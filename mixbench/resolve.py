@@ -159,9 +159,9 @@ class _Resolver:
         """What a request means that was resolved under another seed: nothing else need be found out again."""
         links = {name: self._follow(name, request, seed, chain) for name in LINKS if getattr(alike, name)}
         run = alike.reseeded(seed, links)
-        for known in (self._known, self.resources, self.hours):
-            if alike in known:
-                known[run] = known[alike]
+        self._known[run], self.resources[run] = self._known[alike], self.resources[alike]
+        if alike in self.hours:
+            self.hours[run] = self.hours[alike]
         return run
 
     def _resolve(self, request: _Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:

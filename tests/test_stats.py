@@ -134,3 +134,9 @@ def test_verdict_of_two_runs_is_withheld():
 
 def test_verdict_without_a_run_is_not_run():
     assert stats.verdict([], 84.05, 0.05, 3) == stats.Verdict("not run", None, None)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.95, 0.975, 0.995])
+def test_student_t_agrees_with_scipy(share):
+    for freedom in (1, 1.3, 2, 2.7, 3, 4, 7.5, 10, 33.3, 49, 200, 10_000, math.inf):
+        assert stats.student_t(share, freedom) == pytest.approx(oracle.t.ppf(share, freedom), rel=1e-10)
