@@ -34,7 +34,7 @@ class Claim:
         value: the median over the rounds.
         low, high: the least and the largest.
         target: what ``value`` is to reach.
-        unit: of all of them: "times", "%", "ms" or "s".
+        unit: of all of them: "times", "%", "ms" or "s"; "" for a plain number.
         at_most: whether less is better.
     """
 
@@ -55,7 +55,13 @@ class Claim:
         """Cells of a table in Markdown: claim, measured, spread, target, met or missed."""
         value, low, high = (f"{number:.3g}" for number in (self.value, self.low, self.high))
         bound = f"at {'most' if self.at_most else 'least'} {self.target:g}"
-        cells = (self.what, f"{value} {self.unit}", f"{low} to {high}", bound, "met" if self.is_met else "**missed**")
+        cells = (
+            self.what,
+            f"{value} {self.unit}".rstrip(),
+            f"{low} to {high}",
+            bound,
+            "met" if self.is_met else "**missed**",
+        )
         return " | ".join(cells)
 
 

@@ -113,8 +113,9 @@ def loop_claims(model: str, times: Mapping[str, list[float]]) -> list[Claim]:
         bare = times[f"bare, {precision}, channels_last"]
         claims.append(faster(f"{model}, {precision}: a step beside torchvision's in float32", ours, usual, target))
         claims.append(faster(f"{model}, {precision}: a step beside a bare loop's", ours, bare, 0.95))
-        theirs = {name: each for name, each in times.items() if name.startswith("timm") and name.endswith(precision)}
-        claims += [faster(f"{model}: a step beside {name}", ours, each, 1.2) for name, each in theirs.items()]
+        if model == "resnet8":  # of a larger network the loader is a smaller part
+            theirs = {name: each for name, each in times.items() if "timm" in name and name.endswith(precision)}
+            claims += [faster(f"{model}: a step beside {name}", ours, each, 1.2) for name, each in theirs.items()]
     return claims
 
 
