@@ -19,7 +19,7 @@ from claims import Claim, faster, measured, options, publish
 from loop import load
 from machine import as_a_worker, heading
 from puzzlemix import as_images
-from supermix import restored
+from supermix import CHECKPOINT, restored
 
 from methods import Batch, Network
 from methods.policy import MixingModule
@@ -48,7 +48,7 @@ def main() -> None:
     parser = options(__doc__, rounds=15)
     parser.add_argument("--model", default="resnet18", help="the teacher")
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--checkpoint", type=Path, help="of a ResNet-20 with ImageNet's mean and std, for its maps")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="a public ResNet-20, for its maps")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -58,7 +58,7 @@ def main() -> None:
     found = measured_parts(calls, asked.rounds)
     how = f"teacher {asked.model}, batch {BATCH} of 3 x 32 x 32, one thread, CPU time, median of {asked.rounds} rounds"
     claims = ratios(found)
-    if asked.checkpoint:
+    if asked.checkpoint.exists():
         claims.append(maps_apart(asked.checkpoint, load(asked.data)[0]))
     publish("transformmix", asked.out, "\n".join([heading("TransformMix", how), table(found), NOTE]), claims)
 
