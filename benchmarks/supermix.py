@@ -4,7 +4,8 @@
 
 The published loop is written here as it is described: two passes forth and one back of the whole batch each iteration,
 teacher's parameters in the graph. A ResNet-8 that is trained for it teaches, and a public ResNet-20, whose mean and std
-are ImageNet's, where its file is there. Images are CIFAR-10's for training, flipped or not, or without it in DIR made up.
+are ImageNet's, where its file is there. Images are CIFAR-10's for training, flipped or not, or made up where it is not
+in DIR.
 """
 
 from __future__ import annotations
