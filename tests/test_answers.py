@@ -1,12 +1,15 @@
 """A report is printed again at once, and never with a number that does not stand there any more."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from analysis import answers, table
-from mixbench import files
+from mixbench import catalog, files
+from mixbench.execution import Execution
 from mixbench.resolve import load_sweep
 from mixbench.store import Store, payload_of
 
@@ -144,6 +147,41 @@ def test_result_that_changes_while_the_report_is_made_is_not_missed(report, runs
     monkeypatch.setattr(table, "build", meanwhile)
     assert "91.00 ± 1.41" in report()
     assert "93.00 ± 1.41" in report()
+
+
+def test_missing_run_that_fails_meanwhile_is_told(report, runs, tmp_path):
+    shutil.rmtree(tmp_path / "results" / "runs" / runs[0].folder)
+    assert "failed" not in report()
+    with (
+        pytest.raises(ZeroDivisionError),
+        Store(tmp_path / "results", tell=print).claim(runs[0], Execution()),
+    ):
+        raise ZeroDivisionError
+    assert "(1 failed: see `mixbench why`)" in report()
+
+
+def test_report_of_another_packages_mixer_is_always_made_anew(report, monkeypatch, unread):
+    monkeypatch.setattr(catalog, "is_ours", lambda method: method != "mixup")
+    report()
+    unread()
+    with pytest.raises(TypeError):
+        report()
+
+
+def test_report_of_own_pictures_is_always_made_anew(mixbench, tmp_path, finish):
+    for part, name in (("train", "a"), ("train", "b"), ("val", "a"), ("val", "b")):
+        (tmp_path / "data" / "own" / part / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "data" / "own" / part / name / "1.png")
+    sweep = tmp_path / "own.yaml"
+    sweep.write_text(
+        "settings: [image_folder:own/tiny]\nmethods: [simple]\nseeds: [0]\n"
+        "recipes: {image_folder:own/tiny: {image_size: 8, epochs: 1, batch_size: 2}}\n"
+    )
+    (cell,) = load_sweep(sweep, data=tmp_path / "data", results=tmp_path / "results").cells
+    finish(tmp_path / "results", cell.runs[0])
+    assert "missing" not in mixbench("report", "own.yaml").out
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "data" / "own" / "train" / "a" / "1.png")
+    assert "1 of 1 run is missing" in mixbench("report", "own.yaml").out
 
 
 def test_report_of_curves_is_always_made_anew(report, runs, tmp_path):
