@@ -118,13 +118,15 @@ def _warnings(grid: Grid) -> Iterator[str]:
 
 
 def _code(grid: Grid) -> Iterator[str]:
-    groups = _groups(grid, list(grid.entries.values()), lambda result: {"code": result.commit}).get("code", {})
+    entries = list(grid.entries.values())
+    commits = {one.result.commit for entry in entries for one in entry.readings}
     plus = "+ marks uncommitted changes, so that this code cannot be checked out again"
-    dirty = any(commit.endswith("+") for commit in groups)
-    if len(groups) > 1:
+    dirty = any(commit.endswith("+") for commit in commits)
+    if len(commits) > 1:
+        groups = _groups(grid, entries, lambda result: {"code": result.commit})["code"]
         yield f"the results were made by different code: {_listed(groups)}" + (f"; {plus}" if dirty else "")
     elif dirty:
-        yield f"all results were made by the code of {next(iter(groups))}; {plus}"
+        yield f"all results were made by the code of {next(iter(commits))}; {plus}"
 
 
 def _mixers(grid: Grid) -> Iterator[str]:
@@ -166,7 +168,10 @@ def all_of(run: Run) -> Iterator[Run]:
 
 def _executions(grid: Grid) -> Iterator[str]:
     for name in grid.columns:
-        groups = _groups(grid, _entries(grid, name), _facts)
+        entries = _entries(grid, name)
+        if len({tuple(_facts(one.result).items()) for entry in entries for one in entry.readings}) < 2:
+            continue
+        groups = _groups(grid, entries, _facts)
         mixed = [f"{fact}: {_listed(group)}" for fact, group in groups.items() if len(group) > 1]
         if mixed:
             yield (

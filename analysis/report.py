@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,15 +39,26 @@ def report(path: Path, store: Store, *, form: str, metric: str, command: str, da
     from mixbench.recipes import shared
     from mixbench.resolve import load_sweep
 
-    answer.look_at([*answers.code(), path, *shared(path), *table.published(store)])
-    sweep = load_sweep(path, data=data, results=store.root, mini=mini)
-    runs = (run for cell in sweep.cells for run in cell.runs)
-    answer.look_at(store.result_files(one for run in runs for one in (run, *run.needs())))
-    grid = table.build(sweep, store, metric)
-    text = render.csv(grid) if form == "csv" else render.markdown(grid, command)
-    if _is_made_of_results_alone(grid):
-        answer.keep(text)
+    with _uncollected():
+        answer.look_at([*answers.code(), path, *shared(path), *table.published(store)])
+        sweep = load_sweep(path, data=data, results=store.root, mini=mini)
+        runs = (run for cell in sweep.cells for run in cell.runs)
+        answer.look_at(store.result_files(one for run in runs for one in (run, *run.needs())))
+        grid = table.build(sweep, store, metric)
+        text = render.csv(grid) if form == "csv" else render.markdown(grid, command)
+        if _is_made_of_results_alone(grid):
+            answer.keep(text)
     return text
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Inside, Python looks for no garbage: among thousands of results that all stay, it would find none."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _is_made_of_results_alone(grid: Grid) -> bool:
