@@ -213,7 +213,7 @@ class Run:
         if self.task == "import":
             return self
         run = object.__new__(Run)
-        vars(run).update(zip(_DEFAULTS, _VALUES(self), strict=True), seed=convert("seed", seed), **links)
+        vars(run).update(zip(_DEFAULTS, _VALUES(self), strict=True), seed=seed, **links)
         return run
 
     def to_dict(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Store:
 
     def result_files(self, runs: Iterable[Run]) -> list[str]:
         """Where the results of runs are, or will be; each file once."""
-        return [f"{self._runs}/{run.folder}/{RESULT}" for run in dict.fromkeys(runs)]
+        return [self._result_file(run) for run in dict.fromkeys(runs)]
 
     def result(self, run: Run) -> Result | None:
         """What came out of a run; None while it is not done.
@@ -89,7 +89,7 @@ class Store:
 
     def recorded(self, run: Run) -> Result | None:
         """As `result`, whatever the code's defaults are by now, and whether it still has the run's mixer."""
-        path = self.folder(run) / RESULT
+        path = self._result_file(run)
         payload = files.read(path)
         if payload is None:
             return None
@@ -192,6 +192,9 @@ class Store:
             if payload is not None:
                 yield Run.from_dict(payload["request"])
 
+    def _result_file(self, run: Run) -> str:
+        return f"{self._runs}/{run.folder}/{RESULT}"
+
     def _write_request(self, run: Run) -> None:
         """Say in ``run.json`` what is asked for; what stands there already must be the same."""
         path = self.folder(run) / "run.json"
@@ -239,7 +242,7 @@ def payload_of(run: Run, result: Result) -> dict[str, Any]:
     return {"schema": SCHEMA, "run": run.id} | asdict(result)
 
 
-def _check_owner(path: Path, payload: Mapping[str, Any], run: Run) -> None:
+def _check_owner(path: Path | str, payload: Mapping[str, Any], run: Run) -> None:
     """Refuse a file that was moved here from another run, or that another version of mixbench wrote."""
     if payload.get("run") != run.id or payload.get("schema") != SCHEMA:
         raise files.DamagedError(
