@@ -75,6 +75,8 @@ def _data(grid: Grid) -> Iterator[str]:
 
 def _left_out(grid: Grid) -> Iterator[str]:
     for name, column in grid.columns.items():
+        if not column.left_out:
+            continue
         runs = [(entry, run) for entry in _entries(grid, name) for run in entry.cell.runs]
         among = [leaf_of(grid, entry, f"seed {run.seed}") for entry, run in runs]
         seen = {reading.run: reading.result.content for reading in column.left_out}
@@ -100,6 +102,8 @@ def _problems(grid: Grid) -> Iterator[str]:
 
 def _warnings(grid: Grid) -> Iterator[str]:
     """Cells made by, or with the help of, runs in which something went wrong."""
+    if not grid.gathered.warnings:
+        return
     entries = list(grid.entries.values())
     among = [leaf_of(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
     for made, warning in grid.gathered.warnings.items():
@@ -114,37 +118,37 @@ def _warnings(grid: Grid) -> Iterator[str]:
 
 
 def _code(grid: Grid) -> Iterator[str]:
-    groups = _groups(grid, list(grid.entries.values()), "code")
+    entries = list(grid.entries.values())
+    commits = {one.result.commit for entry in entries for one in entry.readings}
     plus = "+ marks uncommitted changes, so that this code cannot be checked out again"
-    dirty = any(commit.endswith("+") for commit in groups)
-    if len(groups) > 1:
+    dirty = any(commit.endswith("+") for commit in commits)
+    if len(commits) > 1:
+        groups = _groups(grid, entries, lambda result: {"code": result.commit})["code"]
         yield f"the results were made by different code: {_listed(groups)}" + (f"; {plus}" if dirty else "")
     elif dirty:
-        yield f"all results were made by the code of {next(iter(groups))}; {plus}"
+        yield f"all results were made by the code of {next(iter(commits))}; {plus}"
 
 
 def _mixers(grid: Grid) -> Iterator[str]:
     """Rows whose results were made by other versions of the mixer's file than today's, or by several."""
-    entries = list(grid.entries.values())
-    among = [leaf_of(grid, entry, f"seed {one.run.seed}") for entry in entries for one in entry.readings]
-    for family, method in {one.run.family: one.run.method for entry in entries for one in entry.readings}.items():
-        old = [
-            leaf_of(grid, entry, f"seed {one.run.seed}")
-            for entry in entries
-            for one in entry.readings
-            if one.run.method == method and one.result.code != catalog.code(method)
-        ]
-        if old:
-            yield (
-                f"{shortest(old, among)}: made by another version of the code of {method} than today's; to have them "
-                f"made again, delete the folders {family}-* below runs/"
-            )
+    found = [(entry, one) for entry in grid.entries.values() for one in entry.readings]
+    old: dict[tuple[str, str], list[Leaf]] = {}
+    for entry, one in found:
+        if one.result.code != catalog.code(one.run.method):
+            leaf = leaf_of(grid, entry, f"seed {one.run.seed}")
+            old.setdefault((one.run.family, one.run.method), []).append(leaf)
+    among = [leaf_of(grid, entry, f"seed {one.run.seed}") for entry, one in found] if old else []
+    for (family, method), leaves in old.items():
+        yield (
+            f"{shortest(leaves, among)}: made by another version of the code of {method} than today's; to have them "
+            f"made again, delete the folders {family}-* below runs/"
+        )
 
 
 def _imports(grid: Grid) -> Iterator[str]:
     """Cells that stand on a network that somebody else trained: it may have seen other images, or the test images."""
     found = {
-        leaf_of(grid, entry, "")[:2]: {one.checkpoint for run in entry.cell.runs for one in _all_of(run)}
+        leaf_of(grid, entry, "")[:2]: {one.checkpoint for one in all_of(entry.cell.runs[0])}  # alike in all but seeds
         for entry in grid.entries.values()
     }
     for checkpoint in sorted(set().union(*found.values()) - {""}):
@@ -155,18 +159,19 @@ def _imports(grid: Grid) -> Iterator[str]:
         )
 
 
-def _all_of(run: Run) -> Iterator[Run]:
+def all_of(run: Run) -> Iterator[Run]:
     """The run and all that it needs."""
     yield run
     for need in run.needs():
-        yield from _all_of(need)
+        yield from all_of(need)
 
 
 def _executions(grid: Grid) -> Iterator[str]:
     for name in grid.columns:
         entries = _entries(grid, name)
-        facts = dict.fromkeys(fact for entry in entries for one in entry.readings for fact in _facts(one.result))
-        groups = {fact: _groups(grid, entries, fact) for fact in facts if fact != "code"}
+        if len({tuple(_facts(one.result).items()) for entry in entries for one in entry.readings}) < 2:
+            continue
+        groups = _groups(grid, entries, _facts)
         mixed = [f"{fact}: {_listed(group)}" for fact, group in groups.items() if len(group) > 1]
         if mixed:
             yield (
@@ -228,26 +233,27 @@ def _places(chosen: Sequence[Leaf], among: Sequence[Leaf]) -> str:
     return "all" if len(chosen) == len(among) else shortest(chosen, among)
 
 
-def _groups(grid: Grid, entries: Sequence[Entry], fact: str) -> dict[str, list[Leaf]]:
-    """Results by one of their `_facts`, the most frequent value first."""
-    groups: dict[str, list[Leaf]] = {}
+def _groups(
+    grid: Grid, entries: Sequence[Entry], facts: Callable[[Result], Mapping[str, str]]
+) -> dict[str, dict[str, list[Leaf]]]:
+    """Where each value of each fact of a result holds; of a fact, the most frequent value first."""
+    groups: dict[str, dict[str, list[Leaf]]] = {}
     for entry in entries:
         for one in entry.readings:
-            facts = _facts(one.result)
-            if fact in facts:
-                groups.setdefault(facts[fact], []).append(leaf_of(grid, entry, f"seed {one.run.seed}"))
-    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+            leaf = leaf_of(grid, entry, f"seed {one.run.seed}")
+            for fact, value in facts(one.result).items():
+                groups.setdefault(fact, {}).setdefault(value, []).append(leaf)
+    return {fact: dict(sorted(group.items(), key=lambda item: -len(item[1]))) for fact, group in groups.items()}
 
 
 def _facts(result: Result) -> dict[str, str]:
-    """What, besides the run itself, made a result what it is to the last bit."""
+    """What, besides the run itself and the code, made a result what it is to the last bit."""
     how = result.execution
     kind = str(how["device"]).partition(":")[0]
     threads = {"threads": str(how["threads"])} if kind == "cpu" else {}
     layout = {"layout": "channels_last" if how["channels_last"] else "contiguous"}
     graph = {"cuda_graph": str(how["cuda_graph"])} if "cuda_graph" in how else {}
-    device = {"code": result.commit, "device": f"{result.device} ({kind})"}
-    return device | threads | layout | graph | dict(result.versions)
+    return {"device": f"{result.device} ({kind})"} | threads | layout | graph | dict(result.versions)
 
 
 def _listed(groups: Mapping[str, Sequence[Leaf]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -117,15 +117,16 @@ def gather(sweep: Sweep, store: Store, metric: str) -> Gathered:
     return Gathered(readings, tuple(unfinished), failed, problems, warnings, len(runs))
 
 
-def _warnings(readings: Iterable[Run], store: Store) -> dict[Run, str]:
+def _warnings(readings: Mapping[Run, Reading], store: Store) -> dict[Run, str]:
     """What the results of these runs, and of those that they need, warn of."""
-    found = {}
-    for run in dict.fromkeys(one for reading in readings for one in (reading, *reading.needs())):
-        with contextlib.suppress(DamagedError):  # of a needed run: `mixbench run` tells, and makes it again
-            result = store.recorded(run)
-            if result is not None and "warning" in result.notes:
-                found[run] = result.notes["warning"]
-    return found
+    results: dict[Run, Result | None] = {}
+    for run, reading in readings.items():
+        results[run] = reading.result
+        for need in run.needs():
+            if need not in readings and need not in results:
+                with contextlib.suppress(DamagedError):  # `mixbench run` tells, and makes it again
+                    results[need] = store.recorded(need)
+    return {run: result.notes["warning"] for run, result in results.items() if result and "warning" in result.notes}
 
 
 def _values(run: Run, result: Result, store: Store, metric: str, names: Sequence[str]) -> dict[str, float]:

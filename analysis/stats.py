@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -163,10 +164,16 @@ def _predicted(ours: Sequence[float]) -> tuple[float, float]:
 
 
 def _around(middle: float, error: float, freedom: float, level: float) -> Interval:
+    half = _student_t((1 + level) / 2, freedom) * error
+    return middle - half, middle + half
+
+
+@functools.cache
+def _student_t(share: float, freedom: float) -> float:
+    """The quantile of Student's t below which lies ``share`` of it."""
     from scipy.special import stdtrit  # scipy.stats has the same quantile, but takes a second to import
 
-    half = float(stdtrit(freedom, (1 + level) / 2)) * error
-    return middle - half, middle + half
+    return float(stdtrit(freedom, share))
 
 
 def _correlation(ours: Sequence[float], theirs: Sequence[float]) -> float | None:

@@ -57,8 +57,14 @@ def claims(sweep: Sweep, store: Store) -> Mapping[Key, Claim] | None:
     """The paper's numbers: none where the table asks for none, None where they are not at hand."""
     if sweep.table.paper is None:
         return {}
-    found = paper.load(store.root / "paper.csv")
-    return paper.load(CHECKOUT / "paper.csv") if found is None else found
+    own, checkout = published(store)
+    found = paper.load(own)
+    return paper.load(checkout) if found is None else found
+
+
+def published(store: Store) -> tuple[Path, Path]:
+    """Where the paper's numbers are looked for, the results' own first."""
+    return store.root / "paper.csv", CHECKOUT / "paper.csv"
 
 
 def _column(sweep: Sweep, name: str, gathered: Gathered) -> Column:

@@ -1,6 +1,6 @@
 """What AugMix costs: batches at once beside Pillow's operations on one picture after the other, at 32 and 224 pixels.
 
-    python benchmarks/augmix.py [--data DIR] [--rounds N]
+    python benchmarks/augmix.py [--data DIR] [--rounds N] [--out DIR]
 
 One by one is what the authors' data set does for an image in a process, with the same draws in number and range, then
 torchvision's v2.AugMix, twice as it makes one mixture. Pictures of 32 pixels are CIFAR-10's, or without it in DIR made
@@ -9,14 +9,14 @@ up; those of 224 are cut out of scikit-learn's two photographs.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from claims import Claim, faster, options, publish
 from loop import load
 from machine import as_a_worker, heading
 from PIL import Image, ImageOps
@@ -27,26 +27,33 @@ from torchvision.transforms import v2
 from methods import Batch
 from methods.augmix import COMMON, NAMES, AugMix, strengths
 
-SIZES = {"128 of 3 x 32 x 32": (128, 32), "16 of 3 x 224 x 224": (16, 224)}
+CIFAR = "128 of 3 x 32 x 32"
+SIZES = {CIFAR: (128, 32), "16 of 3 x 224 x 224": (16, 224)}
 WIDTH, MIXTURES = 3, 2
 
 
 def main() -> None:
-    """Measure and print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Measure, and publish a table in Markdown."""
+    parser = options(__doc__, rounds=10)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--rounds", type=int, default=10)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     pictures, origin = load(asked.data)
-    print(heading("AugMix", f"{origin}; one thread, CPU time, median of {asked.rounds} batches, interleaved"))
-    print("| ms a batch | ours | one by one | torchvision v2 |", "|---" * 4 + "|", sep="\n")
+    lines = [heading("AugMix", f"{origin}; one thread, CPU time, median of {asked.rounds} batches, interleaved")]
+    lines += ["| ms a batch | ours | one by one | torchvision v2 |", "|---" * 4 + "|"]
+    found: dict[str, Mapping[str, Sequence[float]]] = {}
     for name, (count, side) in SIZES.items():
         x = (small(pictures) if side == 32 else large(side))[:count].contiguous(memory_format=torch.channels_last)
         images = [Image.fromarray(image) for image in (255 * x).round().byte().permute(0, 2, 3, 1).numpy()]
-        cells = (f"{ms:.0f}" for ms in measured(ways(x, images), asked.rounds).values())
-        print(f"| {name} | {' | '.join(cells)} |")
+        found[name] = spent(ways(x, images), asked.rounds)
+        lines.append(f"| {name} | {' | '.join(f'{statistics.median(each):.0f}' for each in found[name].values())} |")
+    publish("augmix", asked.out, "\n".join([*lines, ""]), [claim(found[CIFAR])])
+
+
+def claim(of: Mapping[str, Sequence[float]]) -> Claim:
+    """A quarter of the time."""
+    return faster(f"{CIFAR}, beside one by one", of["ours"], of["one by one"], 4)
 
 
 def ways(x: Tensor, images: list[Image.Image]) -> Mapping[str, Callable[[], object]]:
@@ -61,15 +68,15 @@ def ways(x: Tensor, images: list[Image.Image]) -> Mapping[str, Callable[[], obje
     }
 
 
-def measured(ways: Mapping[str, Callable[[], object]], rounds: int) -> Mapping[str, float]:
-    """Median CPU milliseconds of each, over so many rounds after a first one."""
-    spent: dict[str, list[float]] = {name: [] for name in ways}
+def spent(ways: Mapping[str, Callable[[], object]], rounds: int) -> Mapping[str, Sequence[float]]:
+    """CPU milliseconds of each, in so many rounds after a first one."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, make in ways.items():
             begun = time.process_time()
             make()
-            spent[name] += [1000 * (time.process_time() - begun)] if number else []
-    return {name: statistics.median(each) for name, each in spent.items()}
+            times[name] += [1000 * (time.process_time() - begun)] if number else []
+    return times
 
 
 def views(image: Image.Image) -> list[Tensor]:

@@ -20,7 +20,13 @@ from methods.finegrained import fine_grained
 
 CLASSES = 10
 HOW = """Beside other libraries, on the same batch, contiguous. timm writes into the batch that it is given: so that it
-stays as it was, as ours leave it, timm is given a copy, and making that counts."""
+stays as it was, as ours leave it, timm is given a copy, and making that counts. Its CutMix then turns the batch around
+instead of drawing partners, and pastes in place. Mixup reads two batches and writes one, which nobody can leave out."""
+
+OTHERS = {"timm": "timm", "kornia": "kornia", "cv2": "opencv-contrib-python"}
+LEFT_OUT = "".join(
+    f"; {name} is not installed and so left out" for module, name in OTHERS.items() if not find_spec(module)
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Pair:
     whose: str
     theirs: Callable[[], object]
     aim: float = 1
+
+    @property
+    def name(self) -> str:
+        """What theirs is called."""
+        return f"{self.what}, {self.whose}"
 
 
 def pairs(batch: Batch, net: Network) -> Iterator[Pair]:

@@ -18,6 +18,11 @@ def as_a_worker() -> None:
 
 def heading(title: str, how: str) -> str:
     """The head of a benchmark's page: what, how, where, with which versions, when."""
+    return f"## {title}\n\n{how}.\n{measured_on()}\n"
+
+
+def measured_on() -> str:
+    """The processor, versions, the commit and the day, as a sentence."""
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    return f"## {title}\n\n{how}.\n{provenance.processor()}; {versions}; commit {provenance.commit()}; {today}.\n"
+    return f"{provenance.processor()}; {versions}; commit {provenance.commit()}; {today}."

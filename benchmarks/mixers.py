@@ -1,6 +1,6 @@
 """What mixing costs: each mixer that asks no other run, beside a training step without mixing, and beside others' code.
 
-    python benchmarks/mixers.py [--rounds N] [--calls N]
+    python benchmarks/mixers.py [--rounds N] [--calls N] [--out DIR]
 
 Batches of 128 made-up images of 3 x 32 x 32, float32, one thread, interleaved, CPU time, draws included. What the mixed
 batch then costs in the network is the same for all of these methods, but for Manifold Mixup, which mixes two of three
@@ -9,7 +9,6 @@ batches there, and AugMix, whose batch is three times as large.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import cast
 
 import beside
 import torch
+from claims import Claim, faster, measured, options, publish
 from loop import BATCH, load, our_loop
 from machine import as_a_worker, heading
 
@@ -35,9 +35,8 @@ VARIANTS = (
 
 
 def main() -> None:
-    """Measure and print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    """Measure, and publish tables in Markdown."""
+    parser = options(__doc__, rounds=7)
     parser.add_argument("--calls", type=int, default=100)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -45,20 +44,45 @@ def main() -> None:
     step = our_loop("resnet8", load(Path("no data"))[0], "float32", channels_last=True)
     pairs = list(beside.pairs(batch, net))
     calls: dict[str, Callable[[], object]] = {name: partial(mixer, batch, net) for name, mixer in built()}
+    calls["(a copy of the images)"] = batch.x.clone
     ours = {f"{pair.what}, ours": pair.ours for pair in pairs}
-    theirs = {f"{pair.what}, {pair.whose}": pair.theirs for pair in pairs}
+    theirs = {pair.name: pair.theirs for pair in pairs}
     spent = rounds(calls | ours | theirs | {"step": lambda: next(step)}, asked.rounds, asked.calls)
-    print(heading("Mixing", f"batch {BATCH} of 3 x 32 x 32, one thread, CPU time, median of {asked.rounds} rounds"))
+    how = f"batch {BATCH} of 3 x 32 x 32, one thread, CPU time, median of {asked.rounds} rounds{beside.LEFT_OUT}"
+    text = [heading("Mixing", how), shares(spent, list(calls)), compared(spent, pairs)]
+    publish("mixers", asked.out, "\n".join(text), claims(spent, pairs))
+
+
+def shares(spent: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
+    """What each mixer takes, and beside a step of training."""
     training = statistics.median(spent["step"])
-    print(f"A ResNet-8 step of the method Simple: {training:.0f} ms.\n")
-    print("| mixer | ms a batch | share of that step |\n|---|---|---|")
-    for name in calls:
-        print(f"| {name} | {told(spent[name])} | {100 * statistics.median(spent[name]) / training:.2f} % |")
-    print(f"\n{beside.HOW}\n\n| what | ours, ms | theirs, ms | times | aim |\n|---|---|---|---|---|")
+    lines = [f"A ResNet-8 step of the method Simple: {training:.0f} ms.\n"]
+    lines += ["| mixer | ms a batch | share of that step |", "|---|---|---|"]
+    for name in names:
+        lines.append(f"| {name} | {told(spent[name])} | {100 * statistics.median(spent[name]) / training:.2f} % |")
+    return "\n".join([*lines, ""])
+
+
+def compared(spent: Mapping[str, Sequence[float]], pairs: Sequence[beside.Pair]) -> str:
+    """What ours and others' take."""
+    lines = [f"{beside.HOW}\n", "| what | ours, ms | theirs, ms |", "|---|---|---|"]
+    lines += [
+        f"| {pair.what} | {told(spent[f'{pair.what}, ours'])} | {pair.whose}: {told(spent[pair.name])} |"
+        for pair in pairs
+    ]
+    return "\n".join([*lines, ""])
+
+
+def claims(spent: Mapping[str, Sequence[float]], pairs: Sequence[beside.Pair]) -> list[Claim]:
+    """That mixing two images costs next to nothing, and less than others' code for it."""
+    found = []
+    for name in ("mixup", "cutmix"):
+        share = [100 * mine / step for mine, step in zip(spent[name], spent["step"], strict=True)]
+        found.append(measured(f"{name}, of a ResNet-8 step of the method Simple", share, 1, "%", at_most=True))
     for pair in pairs:
-        mine, other = spent[f"{pair.what}, ours"], spent[f"{pair.what}, {pair.whose}"]
-        times = statistics.median(other) / statistics.median(mine)
-        print(f"| {pair.what} | {told(mine)} | {pair.whose}: {told(other)} | {times:.1f} | {pair.aim:g} |")
+        name = f"{pair.what}, beside {pair.whose}"
+        found.append(faster(name, spent[f"{pair.what}, ours"], spent[pair.name], pair.aim))
+    return found
 
 
 def rounds(calls: Mapping[str, Callable[[], object]], count: int, most: int) -> Mapping[str, list[float]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -46,6 +47,11 @@ def declaration(name: str) -> Declaration:
     if any(path.stem == name and _defines_a_mixer(path) for path in _files()):
         raise ValueError(f"methods/{name}.py registers no mixer; write @register('{name}') above its class")
     raise ValueError(f"there is no method '{name}'; there are: {', '.join(names())}")
+
+
+def is_ours(method: str) -> bool:
+    """Whether a mixer is this repository's, and no other package's."""
+    return any(path.stem == method for path in _files())
 
 
 def settled(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +151,11 @@ def _typed(name: str, value: Any, default: Any) -> Any:
 
 
 def _points() -> tuple[EntryPoint, ...]:
+    return _points_on(tuple(sys.path))
+
+
+@functools.cache
+def _points_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001  (to look again where it has changed)
     return tuple(entry_points(group=ENTRY_POINTS))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,9 +15,6 @@ from mixbench.data import cli as holdings
 from mixbench.options import data_option, mini_option, results_option
 from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED
 from mixbench.timing import cli as timekeeping
-
-if TYPE_CHECKING:
-    from mixbench.grid import Sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -72,9 +68,10 @@ def run(
     from mixbench import running
     from mixbench.launch import check_searched, plan, prepare
     from mixbench.recipes import blaming
+    from mixbench.resolve import load_sweep
     from mixbench.store import Store
 
-    grid = _sweep(sweep, how["data"], how["results"], mini=mini, machine=running.machine(how))
+    grid = load_sweep(sweep, data=how["data"], results=how["results"], mini=mini, machine=running.machine(how))
     if only is not None:
         with blaming("--only"):
             grid = grid.only([row.strip() for row in only.split(",")])
@@ -104,7 +101,7 @@ def run(
     return running.summary(plan(grid, store), quiet=quiet)
 
 
-@cli.command()
+@cli.command(name="report")
 @click.argument("sweep", type=click.Path(path_type=Path), required=False)
 @click.option("--table", type=click.IntRange(1), help="Short for sweeps/table<N>.yaml.")
 @click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
@@ -120,27 +117,17 @@ def run(
 @mini_option
 @data_option
 @results_option
-def report(
-    sweep: Path | None,
-    table: int | None,
-    form: str,
-    metric: str,
-    machine: str | None,
-    mini: bool,
-    data: Path,
-    results: Path,
-) -> int:
+def report_(sweep: Path | None, table: int | None, form: str, metric: str, **where: Any) -> int:
     """Print the table of a SWEEP, with what the paper claims beside it."""
-    from analysis import reports
+    from analysis.report import report
     from mixbench.store import Store
 
     if (sweep is None) == (table is None):
         raise click.UsageError("name a sweep file, or a table of the paper with --table N, and not both")
     path = sweep or _table_path(table)
-    store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
-    grid = _sweep(path, data, results, mini=mini, machine=lambda: reports.machine(store, machine))
-    command = _command_for(path, data, results, mini=mini)
-    click.echo(reports.FORMS[form](reports.Asked(grid, store, metric, command)), nl=False)
+    store = Store(where.pop("results"), tell=lambda sentence: click.echo(sentence, err=True))
+    command = _command_for(path, where["data"], store.root, mini=where["mini"])
+    click.echo(report(path, store, form=form, metric=metric, command=command, **where), nl=False)
     return DONE
 
 
@@ -259,12 +246,6 @@ def main() -> None:
 def _complain(sentence: str) -> None:
     """Say on standard error what went wrong: one line, whatever names it quotes."""
     click.echo(f"mixbench: {' '.join(sentence.splitlines())}", err=True)
-
-
-def _sweep(path: Path, data: Path, results: Path, *, mini: bool, machine: Callable[[], str]) -> Sweep:
-    from mixbench.resolve import load_sweep
-
-    return load_sweep(path, data=data, results=results, mini=mini, machine=machine)
 
 
 def _table_path(table: int | None) -> Path:

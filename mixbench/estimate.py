@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from mixbench import catalog
 from mixbench.display import duration
@@ -52,7 +53,7 @@ def estimate(todo: Sequence[Run], sweep: Sweep, store: Store) -> Estimate:
 
     A run is like a finished one if nothing but seeds differ, links included.
     """
-    took: dict[Run, list[float]] = {}
+    took: dict[tuple[Any, ...], list[float]] = {}
     for run in store.known():
         with contextlib.suppress(DamagedError):  # what is damaged is told by those who need it
             result = store.recorded(run)

@@ -82,19 +82,20 @@ def decode(data: bytes) -> dict[str, Any]:
     first, _, body = data.partition(b"\n")
     if first != b'{"sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'",':
         raise DamagedError("its checksum does not fit its content")
-    payload: dict[str, Any] = json.loads(data)
+    payload: dict[str, Any] = json.loads(data.decode())
     del payload["sha256"]
     return payload
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read(path: Path | str) -> dict[str, Any] | None:
     """The payload of a JSON document written with `encode`; None where there is no such file.
 
     Raises:
         DamagedError: it is there but cut off or changed; the message names it.
     """
     try:
-        return decode(path.read_bytes())
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (of thousands: a Path takes as long as the reading)
+            return decode(file.read())
     except FileNotFoundError:
         return None
     except DamagedError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from string import Formatter
 from typing import Any
 
@@ -170,10 +171,14 @@ class Sweep:
         return [[run for run in depth if depth[run] == stage] for stage in range(max(depth.values(), default=-1) + 1)]
 
 
-def of_any_seed(run: Run) -> Run:
-    """The experiment without its seeds, links included: what runs have in common that differ in nothing else."""
-    links: dict[str, Any] = {link: of_any_seed(need) for link in LINKS if (need := getattr(run, link))}
-    return replace(run, seed=0, subjects=tuple(map(of_any_seed, run.subjects)), **links)
+def of_any_seed(run: Run) -> tuple[Any, ...]:
+    """The experiment without its seeds, links included: equal for runs that differ in nothing else."""
+    needs = (getattr(run, link) for link in LINKS)
+    subjects = (of_any_seed(subject) for subject in run.subjects)
+    return _BUT_SEEDS(run), *(need and of_any_seed(need) for need in needs), *subjects
+
+
+_BUT_SEEDS = attrgetter(*(one.name for one in fields(Run) if one.name not in ("seed", "subjects", *LINKS)))
 
 
 def _protocol(run: Run, unlike: Sequence[str]) -> tuple[tuple[str, Any], ...]:

@@ -65,9 +65,9 @@ class Recipes:
         self._sweep = sweep
         self._found: dict[str, tuple[Path, Any]] = {name: (sweep, recipe) for name, recipe in own.items()}
         self._read: dict[str, Recipe] = {}
-        for shared in dict.fromkeys(folder / "recipes.yaml" for folder in (sweep.parent, Path("sweeps"))):
-            for name, recipe in (yamlfile.load(shared) if shared.exists() else {}).items():
-                self._found.setdefault(name, (shared, recipe))
+        for path in shared(sweep):
+            for name, recipe in (yamlfile.load(path) if path.exists() else {}).items():
+                self._found.setdefault(name, (path, recipe))
 
     def check_settings_used(self) -> None:
         """Refuse a setting's recipe of the sweep's own that nothing asked for: its name is misspelt.
@@ -99,6 +99,11 @@ class Recipes:
             with blaming(f"{path}: recipe '{name}'"):
                 self._read[name] = _parse(name, written)
         return self._read[name]
+
+
+def shared(sweep: Path) -> list[Path]:
+    """Where recipes for several sweeps are looked for, beside a sweep's own."""
+    return list(dict.fromkeys(folder / "recipes.yaml" for folder in (sweep.parent, Path("sweeps"))))
 
 
 def _parse(name: str, written: Any) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,11 @@ def load_sweep(
         runs.check_set(said.set if is_timed else {})
     resolver = _Resolver(replace(said, set={}) if is_timed else said, Places(data, results / CACHE), is_mini=mini)
     cells = [
-        Cell(row.name, column.name, tuple(resolver.run(_request(said, row, column, seed)) for seed in seeds))
+        Cell(row.name, column.name, tuple(resolver.run(request, seed) for seed in resolver.seeds(column)))
         for row in said.rows
         for column in said.columns
         if (row.name, column.name) not in said.skipped
-        for seeds in [resolver.seeds(column)]
+        for request in [_request(said, row, column)]
     ]
     said.recipes.check_settings_used()
     if is_timed:
@@ -70,7 +71,7 @@ _UNASKED: Mapping[str, tuple[str, ...]] = {"search": ("policy",), "import": LINK
 
 @dataclass(frozen=True)
 class _Request:
-    """What is asked for, before recipes are laid over each other.
+    """What is asked for under some seed, before recipes are laid over each other.
 
     Attributes:
         setting, overlay: what is trained on what, and the column's recipes.
@@ -83,22 +84,19 @@ class _Request:
     overlay: tuple[str, ...]
     method: str
     options: Mapping[str, Any]
-    seed: int
     recipe: str | None
     set: Mapping[str, Any]
     links: Mapping[str, Link]
     via: tuple[str, ...] = field(compare=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
         return repr(replace(self, via=()))
 
 
-def _request(said: SweepFile, row: Row, column: Column, seed: int) -> _Request:
+def _request(said: SweepFile, row: Row, column: Column) -> _Request:
     links = {**said.links, **row.links}
-    return _Request(
-        column.setting, column.overlay, row.method, row.options, seed, row.recipe, row.set, links, via=(row.name,)
-    )
+    return _Request(column.setting, column.overlay, row.method, row.options, row.recipe, row.set, links, (row.name,))
 
 
 LEARNED_BY: Mapping[str, tuple[str, ...]] = {
@@ -118,7 +116,9 @@ class _Resolver:
         self._recipes = said.recipes
         self._places = places
         self._is_mini = is_mini
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[tuple[str, int], Run] = {}
+        self._alike: dict[str, Run] = {}
+        self._links: dict[tuple[str, str], _Request] = {}
         self._known: dict[Run, Facts] = {}
         self.resources: dict[Run, Resources] = {}
         self.hours: dict[Run, float] = {}
@@ -128,13 +128,18 @@ class _Resolver:
         """Where own image folders and checkpoints lie, by their content."""
         return self._places.found
 
-    def run(self, request: _Request, chain: tuple[str, ...] = ()) -> Run:
-        """The run that a request means, with all that it needs."""
-        if request.key in chain:
+    def run(self, request: _Request, seed: int, chain: tuple[tuple[str, int], ...] = ()) -> Run:
+        """The run that a request means under a seed, with all that it needs."""
+        asked = request.key, seed
+        if asked in chain:
             raise ValueError(f"{self._path}: {' -> '.join(request.via)} leads back to itself; name another run")
-        if request.key not in self._runs:
-            self._runs[request.key] = self._resolve(request, (*chain, request.key))
-        return self._runs[request.key]
+        if asked not in self._runs:
+            alike = self._alike.get(request.key)
+            chain = (*chain, asked)
+            self._runs[asked] = (
+                self._resolve(request, seed, chain) if alike is None else self._reseed(alike, request, seed, chain)
+            )
+        return self._runs[asked]
 
     def seeds(self, column: Column) -> Sequence[int]:
         """Those of a column's cells."""
@@ -162,7 +167,16 @@ class _Resolver:
             return f"mini: {plain}, for {model}"
         return named or " + ".join((own or f"{plain}, {model}", *column.overlay))
 
-    def _resolve(self, request: _Request, chain: tuple[str, ...]) -> Run:
+    def _reseed(self, alike: Run, request: _Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
+        """What a request means that was resolved under another seed: nothing else need be found out again."""
+        links = {name: self._follow(name, request, seed, chain) for name in LINKS if getattr(alike, name)}
+        run = alike.reseeded(seed, links)
+        self._known[run], self.resources[run] = self._known[alike], self.resources[alike]
+        if alike in self.hours:
+            self.hours[run] = self.hours[alike]
+        return run
+
+    def _resolve(self, request: _Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
         own = () if request.recipe is None else (request.recipe,)
         layers = self._layers(request.setting, *request.overlay, *own)
         with blaming(f"{self._path}: {' -> '.join(request.via)}"):
@@ -176,7 +190,7 @@ class _Resolver:
             dataset, content, facts = self._places.dataset(request.setting.rpartition("/")[0], values.get("image_size"))
         self._check_task(request, values.get("task", Run.task))
         links: dict[str, Any] = {
-            name: self._follow(name, request, chain) for name in self._asked(declared, request, values)
+            name: self._follow(name, request, seed, chain) for name in self._asked(declared, request, values)
         }
         with blaming(f"{self._path}: {' -> '.join(request.via)}"):
             run = Run(
@@ -185,7 +199,7 @@ class _Resolver:
                 dataset=dataset,
                 content=content,
                 model=layers.model(request.setting, values.get("task", Run.task)),
-                seed=request.seed,
+                seed=seed,
                 mini=self._is_mini,
                 **values,
                 **links,
@@ -203,6 +217,7 @@ class _Resolver:
         hours = layers.hours(facts.train_images)
         if hours is not None and run.precision == "float32":
             self.hours[run] = hours * feasible.epochs_of(run, facts)
+        self._alike[request.key] = run
         return run
 
     def _sweep_set(self, request: _Request) -> Mapping[str, Any]:
@@ -238,8 +253,16 @@ class _Resolver:
         unasked = _UNASKED.get(values.get("task", ""), ())
         return [name for name in declared.given if name in LINKS and name not in unasked]
 
-    def _follow(self, name: str, request: _Request, chain: tuple[str, ...]) -> Run:
+    def _follow(self, name: str, request: _Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
         """The run that a link means: the same setting and seed, but for what the link says."""
+        asked = request.key, name
+        if asked not in self._links:
+            self._links[asked] = self._linked(name, request)
+        fixed = request.links[name].seed
+        return self.run(self._links[asked], seed if fixed is None else fixed, chain)
+
+    def _linked(self, name: str, request: _Request) -> _Request:
+        """What a link asks for."""
         place = f"{self._path}: {' -> '.join(request.via)}"
         if name not in request.links:
             raise ValueError(f"{place} needs a {name}; say which with '{name}:', like {name}: {LIKE[name]}")
@@ -247,15 +270,13 @@ class _Resolver:
         method = link.method or request.method
         with blaming(f"{place}: {name}"):
             catalog.check_names(method, link.options, beside=LINK_KEYS)
-        asked = _Request(
+        return _Request(
             setting=link.setting or request.setting,
             overlay=request.overlay if link.setting in (None, request.setting) else (),
             method=method,
             options={**(request.options if method == request.method else {}), **link.options},
-            seed=request.seed if link.seed is None else link.seed,
             recipe=link.recipe,
             set=link.set,
             links={**request.links, **link.links},
             via=(*request.via, f"{name} {method}"),
         )
-        return self.run(asked, chain)

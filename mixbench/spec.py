@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -132,11 +133,18 @@ class Run:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    def __hash__(self) -> int:
+        """Of all fields; taken once, since a run is looked up a dozen times for a table."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(_VALUES(self))
+
     @cached_property
     def id(self) -> str:
         """Ten hex digits of SHA-256 over the canonical JSON of `to_dict`: the name of this experiment."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+        return hashlib.sha256(_CANONICAL.encode(self.to_dict()).encode()).hexdigest()[:10]
 
     @property
     def family(self) -> str:
@@ -163,12 +171,25 @@ class Run:
 
     def needs(self) -> tuple[Run, ...]:
         """The runs that must have finished first."""
-        return tuple(dict.fromkeys(run for _, run in self.links()))
+        needs = tuple(run for run in _NEEDS(self) if run is not None)
+        return tuple(dict.fromkeys(run for _, run in self.links())) if self.subjects else needs
+
+    def reseeded(self, seed: int, links: Mapping[str, Run]) -> Run:
+        """The same experiment under another seed, with other runs that it needs; an import is the same under each.
+
+        No field but these changes, and what is right under one seed is so under every other: nothing is checked again,
+        since a table has thousands of runs.
+        """
+        if self.task == "import":
+            return self
+        run = object.__new__(Run)
+        vars(run).update(zip(_DEFAULTS, _VALUES(self), strict=True), seed=seed, **links)
+        return run
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; fields at their default are left out, links are nested. `from_dict` is the inverse."""
-        found = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
-        plain = {name: _plain(value) for name, value, default in found if value != default}
+        found = zip(_DEFAULTS.items(), _VALUES(self), strict=True)
+        plain = {name: _plain(value) for (name, default), value in found if value != default}
         return plain | ({"options": {name: _plain(value) for name, value in self.options}} if self.options else {})
 
     @classmethod
@@ -225,6 +246,15 @@ def _frozen(value: Any) -> Any:
 
 
 _TYPES: Mapping[str, Any] = get_type_hints(Run)
+
+_DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Run)}
+
+_VALUES = operator.attrgetter(*_DEFAULTS)
+"""Of all fields of a run, in order."""
+
+_NEEDS = operator.attrgetter(*LINKS)
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 FIELDS = tuple(
     field.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from mixbench.attempts import SCHEMA, Attempt, MissingNeedError, numbered
 from mixbench.execution import Execution
 from mixbench.pulse import Pulse
 from mixbench.spec import Run
+
+RESULT = "result.json"
+"""The file that makes a run done."""
 
 MIXER = "mixer.pt"
 """The file that holds the state of a mixer that learned."""
@@ -64,12 +67,17 @@ class Store:
 
     def __init__(self, root: Path, *, tell: Callable[[str], None]) -> None:
         self.root = root
+        self._runs = root / "runs"
         self._tell = tell
         self._pulse = Pulse()
 
     def folder(self, run: Run) -> Path:
         """Where a run's files are, or will be."""
-        return self.root / "runs" / run.folder
+        return self._runs / run.folder
+
+    def result_files(self, runs: Iterable[Run]) -> list[str]:
+        """Where the results of runs are, or will be; each file once."""
+        return [self._result_file(run) for run in dict.fromkeys(runs)]
 
     def result(self, run: Run) -> Result | None:
         """What came out of a run; None while it is not done.
@@ -85,7 +93,7 @@ class Store:
 
     def recorded(self, run: Run) -> Result | None:
         """As `result`, whatever the code's defaults are by now, and whether it still has the run's mixer."""
-        path = self.folder(run) / "result.json"
+        path = self._result_file(run)
         payload = files.read(path)
         if payload is None:
             return None
@@ -178,7 +186,7 @@ class Store:
     def tidy(self, run: Run) -> None:
         """Remove what a done run's dead attempts left behind."""
         newest = self.newest(run)
-        if (self.folder(run) / "result.json").exists() and not self._pulse.alive(self.folder(run), newest):
+        if (self.folder(run) / RESULT).exists() and not self._pulse.alive(self.folder(run), newest):
             attempts.tidy(self.folder(run), newest)
 
     def alive(self, run: Run) -> bool:
@@ -192,7 +200,7 @@ class Store:
 
     def known(self) -> Iterator[Run]:
         """Every run that was ever begun here, in the order of their folders' names."""
-        for path in sorted((self.root / "runs").glob("*/run.json")):
+        for path in sorted(self._runs.glob("*/run.json")):
             try:
                 payload = files.read(path)
             except files.DamagedError as error:
@@ -200,6 +208,9 @@ class Store:
                 continue
             if payload is not None:
                 yield Run.from_dict(payload["request"])
+
+    def _result_file(self, run: Run) -> str:
+        return f"{self._runs}/{run.folder}/{RESULT}"
 
     def _write_request(self, run: Run) -> None:
         """Say in ``run.json`` what is asked for; what stands there already must be the same."""
@@ -221,7 +232,7 @@ class Store:
 
     def _recover(self, run: Run) -> None:
         """Publish the result of an attempt that ended done but could not say so; set a damaged one aside first."""
-        path = self.folder(run) / "result.json"
+        path = self.folder(run) / RESULT
         try:
             if self.recorded(run) is not None:
                 return
@@ -248,7 +259,7 @@ def payload_of(run: Run, result: Result) -> dict[str, Any]:
     return {"schema": SCHEMA, "run": run.id} | asdict(result)
 
 
-def _check_owner(path: Path, payload: Mapping[str, Any], run: Run) -> None:
+def _check_owner(path: Path | str, payload: Mapping[str, Any], run: Run) -> None:
     """Refuse a file that was moved here from another run, or that another version of mixbench wrote."""
     if payload.get("run") != run.id or payload.get("schema") != SCHEMA:
         raise files.DamagedError(

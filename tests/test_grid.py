@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from mixbench.grid import Cell, Sweep, Table
+from mixbench.grid import Cell, Sweep, Table, of_any_seed
 from mixbench.spec import Run
 
 
@@ -128,3 +128,12 @@ def test_sweep_names_the_column_where_there_are_several():
     there, here = a_run(epochs=5), a_run()
     askers = a_sweep(Cell("r", "digits/tiny", (here,)), Cell("r", "digits/tiny + short", (there,))).asked_by()
     assert askers == {here: "r, digits/tiny", there: "r, digits/tiny + short"}
+
+
+def test_runs_of_any_seed_are_alike_and_those_that_another_teaches_are_not():
+    one, other = a_run(method="simple"), a_run(method="simple", epochs=9)
+    taught = [
+        a_run(method="softmax_cam", seed=seed, teacher=teacher)
+        for seed, teacher in ((0, one), (1, one.reseeded(1, {})), (0, other))
+    ]
+    assert of_any_seed(taught[0]) == of_any_seed(taught[1]) != of_any_seed(taught[2])

@@ -400,3 +400,34 @@ def test_skipped_cells_are_no_cells_and_print_as_nothing(tmp_path, mixbench):
     ]
     row = next(line for line in mixbench("report", "one.yaml").out.splitlines() if line.startswith("| Mixup"))
     assert [cell.strip() for cell in row.split("|")] == ["", "Mixup", "–", "", ""]
+
+
+SEEDED = """
+settings: [digits/tiny]
+methods: [simple, softmax_cam, transformmix]
+seeds: [SEEDS]
+teacher: {method: simple, TEACHER}
+policy: {recipe: short, POLICY}
+recipes:
+  digits/tiny: {epochs: 4}
+  short: {task: search, epochs: 2}
+"""
+
+
+@pytest.mark.parametrize("teacher", ["", "seed: 0"])
+@pytest.mark.parametrize("policy", ["", "seed: 1"])
+def test_run_of_a_later_seed_is_the_one_that_a_sweep_of_that_seed_alone_has(teacher, policy, load):
+    text = SEEDED.replace("TEACHER", teacher).replace("POLICY", policy)
+    every, alone = load(text.replace("SEEDS", "2, 0, 1")), load(text.replace("SEEDS", "1"))
+    assert [cell.runs[2] for cell in every.cells] == [cell.runs[0] for cell in alone.cells]
+    assert [cell.runs[2].id for cell in every.cells] == [cell.runs[0].id for cell in alone.cells]
+
+
+def test_runs_of_all_seeds_have_their_resources_and_hours(load):
+    sweep = load(
+        "settings: [digits/tiny]\nmethods: [softmax_cam]\nseeds: [0, 1]\nteacher: {method: simple}\n"
+        "recipes: {digits/tiny: {epochs: 4, evaluate_every: 2, hours: 8.0}}"
+    )
+    runs = [one for run in sweep.cells[0].runs for one in (run, run.teacher)]
+    assert [sweep.resources[run].evaluate_every for run in runs] == [2] * 4
+    assert [sweep.hours[run] for run in runs] == [pytest.approx(8.0)] * 4

@@ -460,3 +460,17 @@ def test_cast_to_leaves_whole_numbers_whole():
 
 def test_links_are_fields_that_hold_runs():
     assert {field.name for field in dataclasses.fields(Run) if str(field.type) == "Run | None"} == set(LINKS)
+
+
+def test_reseeded_run_is_the_one_that_is_made_with_that_seed():
+    teacher, other = a_run(method="simple"), a_run(method="simple", seed=7)
+    run = a_run(method="softmax_cam", teacher=teacher, lr=0.3)
+    assert len({run, run.id, run.folder}) == 3  # what a run remembers of itself is not handed on
+    again = run.reseeded(7, {"teacher": other})
+    made = a_run(method="softmax_cam", teacher=other, lr=0.3, seed=7)
+    assert (again, hash(again), again.id) == (made, hash(made), made.id)
+
+
+def test_reseeded_import_is_the_same_run():
+    run = a_run(method="simple", task="import", checkpoint="0" * 64)
+    assert run.reseeded(3, {}) == run
