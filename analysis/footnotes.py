@@ -11,8 +11,8 @@ from analysis.paper import Claim
 from analysis.places import Leaf, leaf_of, shortest
 from mixbench import catalog
 from mixbench.data import OWN_FOLDER
+from mixbench.result import Result
 from mixbench.spec import Run
-from mixbench.store import Result
 
 DAGGER = "†"
 DASH = "\N{EN DASH}"

@@ -12,8 +12,9 @@ from analysis import stats
 from mixbench.execution import ALWAYS_EVALUATED
 from mixbench.files import DamagedError
 from mixbench.grid import Sweep
+from mixbench.result import Result, StaleResultError
 from mixbench.spec import EMA, Run
-from mixbench.store import Result, StaleResultError, Store
+from mixbench.store import Store
 
 COUNTED: Mapping[str, str] = MappingProxyType(
     {

@@ -15,8 +15,9 @@ from analysis import figures
 from analysis.stats import t_interval
 from analysis.timetable import Line, Part
 from mixbench import catalog
+from mixbench.result import Result
 from mixbench.spec import Run
-from mixbench.store import Result, Store
+from mixbench.store import Store
 
 Accuracies = Mapping[str, Mapping[str, Sequence[float]]]
 """Top-1 of the last epoch in percent, of several seeds, by setting and by what tables call the row."""

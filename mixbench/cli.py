@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 import click
 
+from mixbench import printing
 from mixbench.data import cli as holdings
-from mixbench.options import data_option, mini_option, results_option
+from mixbench.options import command_for, data_option, mini_option, results_option
 from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED
 from mixbench.timing import cli as timekeeping
 
@@ -79,7 +79,7 @@ def run(
     store = Store(how["results"], tell=watcher.told)
     planned = plan(grid, store, retry_failed=retry_failed)
     if no_search:
-        check_searched(planned, command=_command_for(sweep, how["data"], how["results"], mini=mini))
+        check_searched(planned, command=command_for(sweep, how["data"], how["results"], mini=mini))
     if not quiet or dry_run:
         click.echo(planned.sentence())
     for sentence in planned.outdated(store):
@@ -99,36 +99,6 @@ def run(
     if code != DONE:
         return code
     return running.summary(plan(grid, store), quiet=quiet)
-
-
-@cli.command(name="report")
-@click.argument("sweep", type=click.Path(path_type=Path), required=False)
-@click.option("--table", type=click.IntRange(1), help="Short for sweeps/table<N>.yaml.")
-@click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
-@click.option(
-    "--metric",
-    metavar="[last|median10|best|NAME]",
-    default="last",
-    show_default=True,
-    help="The last epoch; the median of the last ten; the best one, which is a choice made on the test set; or the "
-    "last epoch's NAME, like ema_top1.",
-)
-@click.option("--machine", metavar="NAME", help="Whose times.  [default: this one's, or of the only one that has any]")
-@mini_option
-@data_option
-@results_option
-def report_(sweep: Path | None, table: int | None, form: str, metric: str, **where: Any) -> int:
-    """Print the table of a SWEEP, with what the paper claims beside it."""
-    from analysis.report import report
-    from mixbench.store import Store
-
-    if (sweep is None) == (table is None):
-        raise click.UsageError("name a sweep file, or a table of the paper with --table N, and not both")
-    path = sweep or _table_path(table)
-    store = Store(where.pop("results"), tell=lambda sentence: click.echo(sentence, err=True))
-    command = _command_for(path, where["data"], store.root, mini=where["mini"])
-    click.echo(report(path, store, form=form, metric=metric, command=command, **where), nl=False)
-    return DONE
 
 
 @cli.command(name="list")
@@ -172,48 +142,8 @@ def why(run: str, results: Path) -> int:
     return DONE
 
 
-@cli.command()
-@click.option("--methods", metavar="METHOD,...", required=True, help="Whose mixes are shown.")
-@click.option("--setting", metavar="DATA/MODEL", required=True, help="Whose test images and runs are shown.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file: .png, .pdf or .svg."
-)
-@click.option(
-    "--figure",
-    type=click.Choice(["parts", "tau", "lam"]),
-    default="parts",
-    show_default=True,
-    help="How mixes are put together; one at several temperatures; one as lam grows.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the runs, and of the draws.")
-@click.option("--images", type=click.IntRange(1), help="Mixes shown.  [default: 8 with parts, else 1]")
-@click.option("--run", "runs", metavar="RUN", multiple=True, help="Show this run of its method, among several.")
-@data_option
-@results_option
-def show(methods: str, setting: str, out: Path, figure: str, images: int | None, data: Path, **which: Any) -> int:
-    """Draw what METHODs make of test images: inputs, CAMs, moved images, masks and results."""
-    from analysis import figures, sources
-    from mixbench.execution import Execution
-    from mixbench.store import Store
-
-    figures.check_suffix(out)
-    store = Store(which["results"], tell=lambda sentence: click.echo(sentence, err=True))
-    setting, folder = sources.checked_setting(setting, data=data)
-    wanted = sources.Wanted([name.strip() for name in methods.split(",")], setting, which["seed"], which["runs"])
-    found = sources.sources(wanted, store)
-    execution = Execution(data=str(data), places={source.run.content: folder for source in found})
-
-    from analysis.mixes import set_up  # imports torch: what needs none has been found right by now
-    from analysis.panels import FIGURES
-
-    count = images or (8 if figure == "parts" else 1)
-    figures.write(FIGURES[figure](set_up(found, execution, store, count=count, seed=wanted.seed)), out)
-    for source in found:
-        click.echo(source.sentence)
-    click.echo(f"drawn: {out}")
-    return DONE
-
-
+cli.add_command(printing.report)
+cli.add_command(printing.show)
 cli.add_command(holdings.commands)
 cli.add_command(timekeeping.command)
 
@@ -246,21 +176,6 @@ def main() -> None:
 def _complain(sentence: str) -> None:
     """Say on standard error what went wrong: one line, whatever names it quotes."""
     click.echo(f"mixbench: {' '.join(sentence.splitlines())}", err=True)
-
-
-def _table_path(table: int | None) -> Path:
-    path = Path(f"sweeps/table{table}.yaml")
-    if not path.exists():
-        there = sorted(str(one) for one in Path("sweeps").glob("table*.yaml")) or ["none yet"]
-        raise ValueError(f"--table {table}: there is no {path}; in ./sweeps there are: {', '.join(there)}")
-    return path
-
-
-def _command_for(path: Path, data: Path, results: Path, *, mini: bool) -> str:
-    """The command that fills a table's gaps."""
-    places = (("--data", data, "data"), ("--results", results, "results"))
-    named = ((name, str(value)) for name, value, usual in places if str(value) != usual)
-    return shlex.join(["mixbench", "run", str(path), *["--mini"] * mini, *(word for pair in named for word in pair)])
 
 
 def _check_installation() -> None:

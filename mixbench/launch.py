@@ -71,7 +71,7 @@ def plan(sweep: Sweep, store: Store, *, retry_failed: bool = False) -> Plan:
     A run that failed is not tried again unless asked for, or if only the disk was at fault.
 
     Raises:
-        mixbench.store.StaleResultError: a result was made with other defaults than the code has now.
+        mixbench.result.StaleResultError: a result was made with other defaults than the code has now.
     """
     stages = sweep.stages()
     states = {run: state_of(run, store) for stage in stages for run in stage}

@@ -8,8 +8,9 @@ from dataclasses import fields
 from mixbench import catalog
 from mixbench.fields import LINKS
 from mixbench.files import DamagedError
+from mixbench.result import Result, StaleResultError
 from mixbench.spec import Run
-from mixbench.store import Result, StaleResultError, Store
+from mixbench.store import Store
 
 
 def state_of(run: Run, store: Store) -> str:

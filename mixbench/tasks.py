@@ -16,8 +16,8 @@ from mixbench.criteria import CRITERIA
 from mixbench.execution import Execution
 from mixbench.learning import Average, Group, groups_of, moves, settled
 from mixbench.materials import Weights
+from mixbench.result import MIXER
 from mixbench.spec import EMA, Run
-from mixbench.store import MIXER
 from mixbench.streams import Streams
 
 TEST_BATCH = 500

@@ -22,8 +22,9 @@ from typing import Any
 from mixbench import catalog, files, provenance
 from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError
 from mixbench.execution import Execution
+from mixbench.result import Result, payload_of
 from mixbench.spec import Run
-from mixbench.store import Result, Store, payload_of
+from mixbench.store import Store
 
 TOLD_EVERY_SECONDS = 0.5
 

@@ -14,7 +14,8 @@ from invented import result_of
 from mixbench import cli, files
 from mixbench.execution import Execution
 from mixbench.resolve import load_sweep
-from mixbench.store import Store, payload_of
+from mixbench.result import payload_of
+from mixbench.store import Store
 
 TINY = """\
 settings: [digits/tiny]

@@ -9,8 +9,9 @@ from typing import Any
 from mixbench import catalog, files
 from mixbench.execution import Execution
 from mixbench.grid import Cell, Sweep, Table
+from mixbench.result import Result, payload_of
 from mixbench.spec import Run
-from mixbench.store import Result, Store, payload_of
+from mixbench.store import Store
 from mixbench.timing.rounds import rounds
 
 LABELS = {

@@ -11,7 +11,8 @@ from analysis import answers, table
 from mixbench import catalog, files
 from mixbench.execution import Execution
 from mixbench.resolve import load_sweep
-from mixbench.store import Store, payload_of
+from mixbench.result import payload_of
+from mixbench.store import Store
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,10 @@ from methods.contract import SmallNetwork, check
 from mixbench import catalog, learning, materials, tasks
 from mixbench.attempts import StoppedError
 from mixbench.execution import Execution
+from mixbench.result import MIXER
 from mixbench.spec import Run
 from mixbench.step import Step, lr_at
-from mixbench.store import MIXER, Store
+from mixbench.store import Store
 from mixbench.streams import Streams
 from mixbench.train import State, steps, train
 

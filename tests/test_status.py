@@ -4,9 +4,10 @@ import pytest
 
 from mixbench.attempts import StoppedError
 from mixbench.execution import Execution
+from mixbench.result import StaleResultError
 from mixbench.spec import Run
 from mixbench.status import differences, find, state_of, why
-from mixbench.store import StaleResultError, Store
+from mixbench.store import Store
 
 RUN = Run(method="mixup", dataset="digits", model="tiny", epochs=10)
 

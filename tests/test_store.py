@@ -13,8 +13,9 @@ import pytest
 from mixbench import attempts, files, pulse
 from mixbench.attempts import FencedError, MissingNeedError, OtherDataError, StoppedError
 from mixbench.execution import Execution
+from mixbench.result import Result, StaleResultError, payload_of
 from mixbench.spec import Run
-from mixbench.store import Result, StaleResultError, Store, payload_of
+from mixbench.store import Store
 
 RUN = Run(method="mixup", dataset="digits", model="tiny", epochs=3)
 RESULT = Result(

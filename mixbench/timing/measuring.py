@@ -17,8 +17,8 @@ from mixbench.execution import Execution
 from mixbench.graph import CudaRecorder
 from mixbench.learning import Group
 from mixbench.materials import Weights
+from mixbench.result import TIMES
 from mixbench.spec import Run
-from mixbench.store import TIMES
 from mixbench.streams import Streams
 from mixbench.tasks import Curve, Evaluation
 from mixbench.timing import floor
