@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from mixbench.grid import Cell, Resources, Sweep
 from mixbench.layers import Layers
 from mixbench.own import Places
 from mixbench.recipes import blaming
+from mixbench.requests import LIKE, Request, requested
 from mixbench.spec import Run
-from mixbench.sweepfile import LINK_KEYS, Column, Link, Row, SweepFile
+from mixbench.sweepfile import Column, SweepFile
 from mixbench.timing import runs
 
 
@@ -46,7 +46,7 @@ def load_sweep(
         for row in said.rows
         for column in said.columns
         if (row.name, column.name) not in said.skipped
-        for request in [_request(said, row, column)]
+        for request in [requested(said, row, column)]
     ]
     said.recipes.check_settings_used()
     if is_timed:
@@ -59,44 +59,11 @@ def load_sweep(
         return Sweep(path.stem, tuple(cells), labels, table, resolver.resources, resolver.places, resolver.hours, mini)
 
 
-LIKE = {"teacher": "{method: simple}", "policy": "{recipe: search}", "bank": "{method: supermix, recipe: bank}"}
-"""How each link mostly is written."""
-
 GIVEN = (*LINKS, "image_size", "net")
 """What a mixer may be given, by the name of its parameter."""
 
 _UNASKED: Mapping[str, tuple[str, ...]] = {"search": ("policy",), "import": LINKS}
 """Links that a task does not follow, whatever its mixer asks for."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What is asked for under some seed, before recipes are laid over each other.
-
-    Attributes:
-        setting, overlay: what is trained on what, and the column's recipes.
-        recipe, set: the row's or link's own.
-        links: whom to ask: the sweep's, overlaid by the row's.
-        via: how the request came about, for error messages: the row, then the links that were followed.
-    """
-
-    setting: str
-    overlay: tuple[str, ...]
-    method: str
-    options: Mapping[str, Any]
-    recipe: str | None
-    set: Mapping[str, Any]
-    links: Mapping[str, Link]
-    via: tuple[str, ...] = field(compare=False)
-
-    @cached_property
-    def key(self) -> str:
-        return repr(replace(self, via=()))
-
-
-def _request(said: SweepFile, row: Row, column: Column) -> _Request:
-    links = {**said.links, **row.links}
-    return _Request(column.setting, column.overlay, row.method, row.options, row.recipe, row.set, links, (row.name,))
 
 
 LEARNED_BY: Mapping[str, tuple[str, ...]] = {
@@ -118,7 +85,7 @@ class _Resolver:
         self._is_mini = is_mini
         self._runs: dict[tuple[str, int], Run] = {}
         self._alike: dict[str, Run] = {}
-        self._links: dict[tuple[str, str], _Request] = {}
+        self._links: dict[tuple[str, str], Request] = {}
         self._known: dict[Run, Facts] = {}
         self.resources: dict[Run, Resources] = {}
         self.hours: dict[Run, float] = {}
@@ -128,7 +95,7 @@ class _Resolver:
         """Where own image folders and checkpoints lie, by their content."""
         return self._places.found
 
-    def run(self, request: _Request, seed: int, chain: tuple[tuple[str, int], ...] = ()) -> Run:
+    def run(self, request: Request, seed: int, chain: tuple[tuple[str, int], ...] = ()) -> Run:
         """The run that a request means under a seed, with all that it needs."""
         asked = request.key, seed
         if asked in chain:
@@ -167,7 +134,7 @@ class _Resolver:
             return f"mini: {plain}, for {model}"
         return named or " + ".join((own or f"{plain}, {model}", *column.overlay))
 
-    def _reseed(self, alike: Run, request: _Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
+    def _reseed(self, alike: Run, request: Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
         """What a request means that was resolved under another seed: nothing else need be found out again."""
         links = {name: self._follow(name, request, seed, chain) for name in LINKS if getattr(alike, name)}
         run = alike.reseeded(seed, links)
@@ -176,7 +143,7 @@ class _Resolver:
             self.hours[run] = self.hours[alike]
         return run
 
-    def _resolve(self, request: _Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
+    def _resolve(self, request: Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
         own = () if request.recipe is None else (request.recipe,)
         layers = self._layers(request.setting, *request.overlay, *own)
         with blaming(f"{self._path}: {' -> '.join(request.via)}"):
@@ -220,12 +187,12 @@ class _Resolver:
         self._alike[request.key] = run
         return run
 
-    def _sweep_set(self, request: _Request) -> Mapping[str, Any]:
+    def _sweep_set(self, request: Request) -> Mapping[str, Any]:
         """What the sweep sets; but not the task of what is only asked for: the teacher of a search is no search."""
         is_link = len(request.via) > 1
         return {key: value for key, value in self._said.set.items() if not (is_link and key in ("task", "checkpoint"))}
 
-    def _check_task(self, request: _Request, task: str) -> None:
+    def _check_task(self, request: Request, task: str) -> None:
         """Refuse a link to what does not give what it is for, before its own links lead on and on."""
         *askers, last = request.via
         link = last.partition(" ")[0]
@@ -244,7 +211,7 @@ class _Resolver:
             raise ValueError("task: import needs the mean and std that the network was trained with; write both")
         return {"epochs": 1, "checkpoint": found}
 
-    def _asked(self, declared: Declaration, request: _Request, values: Mapping[str, Any]) -> list[str]:
+    def _asked(self, declared: Declaration, request: Request, values: Mapping[str, Any]) -> list[str]:
         """The links that a run follows: what its mixer is given, but for what its task makes or has no use for."""
         for name in declared.given:
             if name not in GIVEN:
@@ -253,30 +220,10 @@ class _Resolver:
         unasked = _UNASKED.get(values.get("task", ""), ())
         return [name for name in declared.given if name in LINKS and name not in unasked]
 
-    def _follow(self, name: str, request: _Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
+    def _follow(self, name: str, request: Request, seed: int, chain: tuple[tuple[str, int], ...]) -> Run:
         """The run that a link means: the same setting and seed, but for what the link says."""
         asked = request.key, name
         if asked not in self._links:
-            self._links[asked] = self._linked(name, request)
+            self._links[asked] = request.linked(name, self._path)
         fixed = request.links[name].seed
         return self.run(self._links[asked], seed if fixed is None else fixed, chain)
-
-    def _linked(self, name: str, request: _Request) -> _Request:
-        """What a link asks for."""
-        place = f"{self._path}: {' -> '.join(request.via)}"
-        if name not in request.links:
-            raise ValueError(f"{place} needs a {name}; say which with '{name}:', like {name}: {LIKE[name]}")
-        link = request.links[name]
-        method = link.method or request.method
-        with blaming(f"{place}: {name}"):
-            catalog.check_names(method, link.options, beside=LINK_KEYS)
-        return _Request(
-            setting=link.setting or request.setting,
-            overlay=request.overlay if link.setting in (None, request.setting) else (),
-            method=method,
-            options={**(request.options if method == request.method else {}), **link.options},
-            recipe=link.recipe,
-            set=link.set,
-            links={**request.links, **link.links},
-            via=(*request.via, f"{name} {method}"),
-        )
