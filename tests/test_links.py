@@ -7,7 +7,8 @@ import pytest
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Store
-from mixbench.timing.links import links
+from mixbench.timing.links import Links, links
+from mixbench.timing.runs import timed
 from mixbench.worker import execute
 
 SIMPLE = Run(
@@ -30,7 +31,17 @@ def trained(tmp_path_factory):
 def test_the_teacher_is_the_one_whom_searches_asked(trained):
     found = links("digits/tiny", trained)
     assert (found.teacher, dict(found.policies)) == (OTHER, {"transformmix": SEARCH})
-    assert found.runs == [OTHER, SEARCH]
+
+
+def test_a_method_is_given_what_it_asks_for_and_is_there(trained):
+    found = links("digits/tiny", trained)
+    plain = {
+        name: timed(replace(SIMPLE, method=name), batch_size=4) for name in ("mixup", "softmax_cam", "transformmix")
+    }
+    given = {name: found.given(run) for name, run in plain.items()}
+    assert given["mixup"] == plain["mixup"]
+    assert given["softmax_cam"] == replace(plain["softmax_cam"], teacher=OTHER)
+    assert given["transformmix"] == replace(plain["transformmix"], teacher=OTHER, policy=SEARCH)
 
 
 def test_the_teacher_is_that_of_the_least_seed_where_nothing_was_searched(tmp_path, finish):
@@ -40,7 +51,7 @@ def test_the_teacher_is_that_of_the_least_seed_where_nothing_was_searched(tmp_pa
 
 
 def test_nothing_is_found_for_another_setting(trained):
-    assert links("cifar10/resnet8", trained).runs == []
+    assert links("cifar10/resnet8", trained) == Links(None, {}, [])
 
 
 def test_supermix_is_timed_with_a_trained_teacher_by_images_that_finished(trained, mixbench):
