@@ -1,6 +1,6 @@
 """What CUDA graphs are worth: a training step replayed and not, and how near it is to what the device can do.
 
-    python benchmarks/graph.py [--rounds N] [--steps N] [--cases NAME,...]
+    python benchmarks/graph.py [--rounds N] [--steps N] [--cases NAME,...] [--out FOLDER]
 
 bfloat16, channels_last, batches that lie on the device already, both steps by turns, by the device's own clock. Needs
 a GPU. The roofline is that of a step whose normalisations, additions and rectifiers are fused, counted layer by layer
@@ -11,15 +11,14 @@ the limit, and half of the roofline.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from claims import Claim, measured, options, publish
 from machine import as_a_worker, heading
 from torch import Tensor, nn
 
@@ -94,24 +93,23 @@ class Alone:
 
 
 def main() -> None:
-    """Measure and print a table in Markdown; without a GPU, one sentence and exit code 2."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    """Measure, print and keep a page and its claims; without a GPU, say that there is nothing to measure."""
+    parser = options(__doc__, rounds=9)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--cases", default=",".join(case.name for case in CASES))
     asked = parser.parse_args()
     if not torch.cuda.is_available():
         print("benchmarks/graph.py measures CUDA graphs and needs a GPU, and none is visible here", file=sys.stderr)
-        sys.exit(2)
+        return
     device = torch.device("cuda", torch.cuda.current_device())
     rates = measured_rates(device, torch.bfloat16)
-    print(heading("CUDA graphs", how(asked.rounds, asked.steps, rates, torch.cuda.get_device_name(device))))
-    print("| case | one by one, images/s | replayed, images/s | target | times | share of the roofline |")
-    print("|---|---|---|---|---|---|")
+    claims: list[Claim] = []
     for case in (case for case in CASES if case.name in asked.cases.split(",")):
-        found = measured(case, device, CudaRecorder(device), DeviceClock(device), asked.rounds, asked.steps)
-        print(row(case, found, scaled_roofline(case, device, rates)), flush=True)
+        found = speeds(case, device, CudaRecorder(device), DeviceClock(device), asked.rounds, asked.steps)
+        claims += claimed(case, found, scaled_roofline(case, device, rates))
         torch.cuda.empty_cache()
+    text = heading("CUDA graphs", how(asked.rounds, asked.steps, rates, torch.cuda.get_device_name(device)))
+    publish("graph", asked.out, text, claims)
 
 
 def how(rounds: int, steps: int, rates: Rates, device: str) -> str:
@@ -123,7 +121,7 @@ def how(rounds: int, steps: int, rates: Rates, device: str) -> str:
     )
 
 
-def measured(
+def speeds(
     case: Case, device: torch.device, recorder: Recorder, clock: Clock, rounds: int, steps: int
 ) -> Mapping[str, list[float]]:
     """Images a second of each step in every round, of which one more comes first and is thrown away."""
@@ -136,12 +134,12 @@ def measured(
     works = {name: repeated(made(Alone(network(case, device), run)), case, device) for name, made in kinds.items()}
     for work in works.values():
         work(WARM_UP + 2)
-    speeds: dict[str, list[float]] = {name: [] for name in works}
+    found: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
         for name, work in works.items():
             seconds = clock(partial(work, steps))[clock.names[-1]]
-            speeds[name] += [steps * case.batch / seconds] if number else []
-    return speeds
+            found[name] += [steps * case.batch / seconds] if number else []
+    return found
 
 
 def repeated(step: Step, case: Case, device: torch.device) -> Callable[[int], None]:
@@ -191,30 +189,16 @@ def scaled_roofline(case: Case, device: torch.device, rates: Rates) -> float:
     return case.roofline * count.seconds(BOOK) / count.seconds(rates)
 
 
-def row(case: Case, found: Mapping[str, list[float]], roofline: float) -> str:
-    """A line of the table: what was found, beside its targets."""
+def claimed(case: Case, found: Mapping[str, list[float]], roofline: float) -> list[Claim]:
+    """What is aimed at with a case, beside what was found."""
     eager, replayed = found["eager"], found["replayed"]
+    thousands, shares = ([one / unit for one in replayed] for unit in (1e3, roofline / 100))
     times = [one / other for one, other in zip(replayed, eager, strict=True)]
-    speed, share = statistics.median(replayed), statistics.median(replayed) / roofline
-    target = f"{case.target / 1e3:g} k, {met(speed, case.target)}"
-    wanted = f", {met(statistics.median(times), TIMES)} of {TIMES:g}" if case.host_bound else ""
-    near = f"{share:.0%}, {met(share, SHARE)} of {SHARE:.0%}"
-    return f"| {case.name} | {thousands(eager)} | {thousands(replayed)} | {target} | {spread(times)}{wanted} | {near} |"
-
-
-def met(value: float, target: float) -> str:
-    """Whether a target is."""
-    return "met" if value >= target else "short"
-
-
-def thousands(each: Sequence[float]) -> str:
-    """Speeds."""
-    return f"{spread([one / 1e3 for one in each])} k"
-
-
-def spread(each: Sequence[float]) -> str:
-    """The median, the least and the largest."""
-    return f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
+    return [
+        measured(f"{case.name}, replayed, thousand images a second", thousands, case.target / 1e3, unit=""),
+        measured(f"{case.name}, replayed beside step by step", times, TIMES if case.host_bound else 1.0),
+        measured(f"{case.name}, replayed, share of the roofline", shares, 100 * SHARE, unit="%"),
+    ]
 
 
 if __name__ == "__main__":
