@@ -46,16 +46,16 @@ def report(
     if text is not None:
         return text
 
-    from analysis import render, table, timereport  # needed only where the table is made anew
+    from analysis import render, table  # needed only where the table is made anew
     from mixbench.recipes import shared
     from mixbench.resolve import load_sweep
 
     with _uncollected():
         answer.look_at([*answers.code(), path, *shared(path), *table.published(store)])
-        sweep = load_sweep(
-            path, data=data, results=store.root, mini=mini, machine=lambda: timereport.machine(store, machine)
-        )
-        if timereport.is_timed(sweep):
+        sweep = load_sweep(path, data=data, results=store.root, mini=mini, machine=lambda: _machine(store, machine))
+        if sweep.is_timed:
+            from analysis import timereport
+
             return timereport.text(sweep, store, command, form=form)
         runs = (run for cell in sweep.cells for run in cell.runs)
         answer.look_at(store.result_files(one for run in runs for one in (run, *run.needs())))
@@ -64,6 +64,12 @@ def report(
         if _is_made_of_results_alone(grid):
             answer.keep(text)
     return text
+
+
+def _machine(store: Store, named: str | None) -> str:
+    from analysis import timereport
+
+    return timereport.machine(store, named)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,6 @@ from mixbench.spec import Run
 from mixbench.store import Store
 
 
-def is_timed(sweep: Sweep) -> bool:
-    """Whether it is a sweep of measurements."""
-    return any(run.task == "time" for cell in sweep.cells[:1] for run in cell.runs)
-
-
 def text(sweep: Sweep, store: Store, command: str, *, form: str) -> str:
     """The table with all that is to be known of it, or its numbers in full precision.
 

@@ -116,6 +116,11 @@ class Sweep:
                 )
 
     @property
+    def is_timed(self) -> bool:
+        """Whether its runs are measurements of what methods cost; then all of them are."""
+        return any(run.task == "time" for cell in self.cells[:1] for run in cell.runs)
+
+    @property
     def rows(self) -> list[str]:
         """Names of the rows, in order."""
         return list(dict.fromkeys(cell.row for cell in self.cells))
@@ -131,7 +136,7 @@ class Sweep:
         Raises:
             ValueError: it has no such row.
         """
-        if any(run.subjects for cell in self.cells for run in cell.runs):
+        if self.is_timed:
             raise ValueError("its rows are measured side by side, all or none; some alone: mixbench time --methods")
         # A row with a list of values became one for each, ``mixup[alpha=0.2]``; its name stands for them all.
         meant = {row: [one for one in self.rows if one == row or one.startswith(f"{row}[")] for row in rows}

@@ -151,7 +151,7 @@ class Run:
         """What the folders of all runs of its method begin with; of trials, those of trials."""
         return f"mini-{self.method}" if self.mini else self.method
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """Name of its folder below ``results/runs``: readable, and unique by the id at its end."""
         task = () if self.task == "classify" else (self.task,)
