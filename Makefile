@@ -19,7 +19,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	for script in loop mixers transformmix puzzlemix comixup supermix augmix overhead report graph; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in loop mixers transformmix puzzlemix comixup supermix augmix step buffers overhead report graph; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf .venv dist

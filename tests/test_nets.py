@@ -6,10 +6,12 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional
 
 from methods.base import Network
 from mixbench.data import DATASETS
 from mixbench.nets import MODELS, SMALLEST, STAGES, build
+from mixbench.nets.resnet import Subsample
 from mixbench.nets.wide_resnet import Block as WideBlock
 
 SHARED = Path(__file__).parents[1] / os.environ.get("MIXBENCH_SHARED", "../shared")
@@ -267,3 +269,14 @@ def test_the_smallest_image_a_network_takes_is_the_one_that_is_said(name):
     made(name, image_size=SMALLEST[name])
     with pytest.raises(ValueError, match="pixels or more"):
         made(name, image_size=SMALLEST[name] - 1)
+
+
+def test_gradient_of_a_shortcut_without_weights_lies_as_its_input_does():
+    x = torch.randn(2, 4, 6, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    expected = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+    found = Subsample(4, 8, 2)(x)
+    assert torch.equal(found, expected)
+    upstream = torch.randn_like(found)
+    (gradient,) = torch.autograd.grad(found, x, upstream)
+    assert torch.equal(gradient, *torch.autograd.grad(expected, x, upstream))
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
