@@ -28,8 +28,8 @@ class Subsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
-        # As a pooling of single pixels: the gradient of x[..., ::2, ::2] would be contiguous, whatever the layout of x, and
-        # all that it meets on its way back slow.
+        # As a pooling of single pixels: the gradient of x[..., ::2, ::2] is contiguous, whatever the layout of x, and
+        # then slow wherever it meets another.
         return F.pad(F.avg_pool2d(x, 1, self._stride), (0, 0, 0, 0, self._zeros, self._zeros))
 
 
