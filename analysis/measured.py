@@ -20,12 +20,14 @@ class Measured:
     Attributes:
         run: it.
         record: what was read of the clock, see `mixbench.timing.measuring`.
+        label: how tables call it.
         rows: of its table.
         once: what the runs cost that its subjects ask.
     """
 
     run: Run
     record: Record
+    label: str
     rows: Sequence[Named]
     once: Sequence[Cost]
 
@@ -60,12 +62,13 @@ class Cost:
     device: str
 
 
-def measured(run: Run, store: Store, rows: Sequence[Named] | None = None) -> Measured | None:
+def measured(run: Run, store: Store, *, label: str = "", rows: Sequence[Named] | None = None) -> Measured | None:
     """A measurement as it was kept; None where it is not done, or its readings are not here.
 
     Args:
         run: which.
         store: where it is.
+        label: how tables call it; "": by its setting.
         rows: what they are called; None: by their methods, those with options of their own without the paper's name.
 
     Raises:
@@ -76,7 +79,7 @@ def measured(run: Run, store: Store, rows: Sequence[Named] | None = None) -> Mea
         return None
     costs = [_cost(need, store) for need in run.needs()]
     plain = [Named("" if one.options else one.method, catalog.label(one)) for one in run.subjects]
-    return Measured(run, record, rows or plain, [one for one in costs if one])
+    return Measured(run, record, label or run.setting, rows or plain, [one for one in costs if one])
 
 
 def _cost(run: Run, store: Store) -> Cost | None:

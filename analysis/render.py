@@ -16,6 +16,10 @@ WIDTH = 110
 """Columns of text; tables are as wide as they are."""
 
 
+MINI = "MINI, a trial of another experiment than this: small networks, few steps. "
+"""What stands before the caption of a trial's table."""
+
+
 class _Dash:
     """Stands where there is no number, in any format."""
 
@@ -66,7 +70,7 @@ def _caption(grid: Grid) -> str:
     spread = "one seed each" if runs == [1] else f"mean ± sample standard deviation over {seeds} seeds"
     caption = grid.sweep.table.caption or grid.sweep.name
     if grid.sweep.mini:
-        caption = f"MINI, a trial of another experiment than this: small networks, few steps. {caption}"
+        caption = MINI + caption
     return f"{caption}\n{textwrap.fill(f'{COUNTED[grid.metric].capitalize()}; {spread}.', WIDTH)}"
 
 

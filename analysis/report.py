@@ -12,6 +12,7 @@ from analysis import answers
 
 if TYPE_CHECKING:
     from analysis.grid import Grid
+    from mixbench.grid import Sweep
     from mixbench.store import Store
 
 
@@ -36,7 +37,7 @@ def report(
         command: what to type so that the missing runs are made.
         data: where the data sets are, see `mixbench.resolve.load_sweep`.
         mini: as a trial on a small machine, likewise.
-        machine: whose times, of a sweep of measurements, see `analysis.timereport.machine`.
+        machine: whose times, of a sweep of measurements; None: see `analysis.timereport.on_a_machine`.
 
     Raises:
         ValueError: as `mixbench.resolve.load_sweep`, `analysis.table.build` and `analysis.timereport`.
@@ -52,11 +53,13 @@ def report(
 
     with _uncollected():
         answer.look_at([*answers.code(), path, *shared(path), *table.published(store)])
-        sweep = load_sweep(path, data=data, results=store.root, mini=mini, machine=lambda: _machine(store, machine))
+        sweep = load_sweep(
+            path, data=data, results=store.root, mini=mini, machine=None if machine is None else lambda: machine
+        )
         if sweep.is_timed:
-            from analysis import timereport
-
-            return timereport.text(sweep, store, command, form=form)
+            return _timed(sweep, store, form=form, metric=metric, command=command, is_named=machine is not None)
+        if machine is not None:
+            raise ValueError(f"--machine {machine}: {path} has no times; leave it out")
         runs = (run for cell in sweep.cells for run in cell.runs)
         answer.look_at(store.result_files(one for run in runs for one in (run, *run.needs())))
         grid = table.build(sweep, store, metric)
@@ -66,10 +69,13 @@ def report(
     return text
 
 
-def _machine(store: Store, named: str | None) -> str:
+def _timed(sweep: Sweep, store: Store, *, form: str, metric: str, command: str, is_named: bool) -> str:
+    """The text of a sweep of measurements, whose machine the user has named or not."""
     from analysis import timereport
 
-    return timereport.machine(store, named)
+    if metric != "last":
+        raise ValueError(f"--metric {metric}: {sweep.name} has times and no such metric; leave it out")
+    return timereport.text(sweep if is_named else timereport.on_a_machine(sweep, store), store, command, form=form)
 
 
 @contextlib.contextmanager

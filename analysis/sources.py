@@ -99,7 +99,7 @@ def _named(wanted: Wanted, store: Store) -> Mapping[str, Source]:
                 raise ValueError(f"{run.folder} is not of {methods} on {wanted.setting}; name one that is")
             if run.method in named:
                 raise ValueError(f"a run of {run.method} is named already; leave one of the two out")
-            if not store.complete(run):
+            if not _has_finished(run, store):
                 raise ValueError(f"{run.folder} has not finished, or its weights are not here")
         named[run.method] = _source(run, store)
     return named
@@ -108,7 +108,7 @@ def _named(wanted: Wanted, store: Store) -> Mapping[str, Source]:
 def _found(wanted: Wanted, method: str, needs: Sequence[str], there: Sequence[Run], store: Store) -> Source:
     """The only source of a method among the runs of the wanted setting and seed."""
     task = "search" if "policy" in needs else "classify"
-    runs = [run for run in there if (run.method, run.task) == (method, task) and store.complete(run)]
+    runs = [run for run in there if (run.method, run.task) == (method, task) and _has_finished(run, store)]
     # Runs that differ only in how a network was trained mix alike: the first speaks for all.
     sources = (_source(run, store) for run in reversed(runs))
     found = {(one.run.options, one.run.teacher, one.run.policy): one for one in sources}
@@ -143,3 +143,8 @@ def _source(run: Run, store: Store) -> Source:
     shown = replace(run, policy=run) if run.task == "search" else run
     searched = store.recorded(shown.policy) if shown.policy else None
     return Source(shown, run, str(searched.notes.get("warning", "")) if searched else "")
+
+
+def _has_finished(run: Run, store: Store) -> bool:
+    """Whether a run is done, by the code's defaults of today, and its weights are here."""
+    return store.result(run) is not None and store.complete(run)

@@ -15,6 +15,9 @@ from mixbench.timing.runs import SIMPLE
 RELATIVE_TO = "transformmix"
 """The method by whose time the paper's table gives the others'."""
 
+TABLE = "4"
+"""The paper's table of times."""
+
 IMAGES = 128
 """For so many images times are given, as in the paper."""
 
@@ -67,7 +70,7 @@ class Part:
     """A setting in one precision.
 
     Attributes:
-        setting, precision: which.
+        label, setting, precision: which.
         pictures: what was mixed.
         rounds: counted.
         lines: one for each method.
@@ -75,6 +78,7 @@ class Part:
             or was made on another device.
     """
 
+    label: str
     setting: str
     precision: str
     pictures: str
@@ -96,7 +100,7 @@ def part(found: Measured, claims: Claims) -> Part:
     once = [(cost, _pays(cost, found, lines)) for cost in found.once]
     source = f"{record['pictures']['source']}, {record['pictures']['batches']} batches by turns"
     rounds = len(record["rows"][0]["columns"]["cold"]["images"])
-    return Part(run.setting, run.precision, source, rounds, lines, once)
+    return Part(found.label, run.setting, run.precision, source, rounds, lines, once)
 
 
 def _milliseconds(row: Record, clock: str) -> dict[str, list[float]]:
@@ -156,7 +160,7 @@ def _steps(counts: Sequence[int]) -> list[str]:
 
 def claim_of(name: str, run: Run, claims: Claims) -> Claim | None:
     """The paper's number for a row of this name: on the data set, whatever the model; none for its measure itself."""
-    key = Key("4", name, run.dataset, "", "", "time_ratio")
+    key = Key(TABLE, name, run.dataset, "", "", "time_ratio")
     return None if name == RELATIVE_TO else (claims or {}).get(key)
 
 

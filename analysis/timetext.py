@@ -88,7 +88,7 @@ def _block(found: Measured, claims: Claims) -> str:
     record, about = found.record, part(found, claims)
     clock = CLOCKS[record["clock"][0]]
     above = (
-        f"{about.setting}, {about.precision}. Milliseconds for {IMAGES} images produced, in batches of "
+        f"{about.label}, {about.precision}. Milliseconds for {IMAGES} images produced, in batches of "
         f"{found.run.batch_size}: median of {about.rounds} round{'s' * (about.rounds > 1)} (quartiles), {clock}; "
         f"ratios with 95 % bootstrap intervals over the rounds. {about.pictures[0].upper()}{about.pictures[1:]}; load "
         f"{' to '.join(f'{load:.1f}' for load in record['load'])}. At best the device does "

@@ -52,10 +52,18 @@ class LearnedMask(nn.Module):
         out = planes(maps, lam[:, :-1])
         with computing_in(precision, maps):
             for layer in self.layers:
-                out = rectified(layer(out))
+                out = _rectified(layer(out))
             out = self.out(out)
         masks: Tensor = (out.float() / self.temperature).softmax(1)
         return masks
+
+
+def _rectified(x: Tensor) -> Tensor:
+    """As `rectified`, but without a gradient NaN may become 0 too: a policy with such weights is refused."""
+    if x.dtype == torch.bfloat16 and not x.requires_grad and x.device.type == "cpu":
+        # Half the time: as integers the numbers have the same signs, and are not taken to float32 and back.
+        return x.view(torch.int16).clamp_min_(0).view(torch.bfloat16)
+    return rectified(x)
 
 
 class SoftmaxMask(nn.Module):

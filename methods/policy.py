@@ -139,7 +139,7 @@ def restored(saved: Mapping[str, Any], form: Form) -> MixingModule:
     """The module that was `saved`, which keeps the size of maps that it was searched at.
 
     Raises:
-        ValueError: it has another form than ``form``, whose size does not matter.
+        ValueError: it has another form than ``form``, whose size does not matter; or its search has diverged.
     """
     searched = Form(**saved["form"])
     asked = asdict(replace(form, size=searched.size))
@@ -149,6 +149,10 @@ def restored(saved: Mapping[str, Any], form: Form) -> MixingModule:
                 f"the policy was searched with {name} = {value}, but {asked[name]} is asked for; take one that was "
                 f"searched for the same method and options"
             )
+    if not all(bool(values.isfinite().all()) for values in saved["state"].values()):
+        raise ValueError(
+            "the policy has weights that are NaN or infinite: its search diverged in the end; search again"
+        )
     # Its first weights are overwritten: whoever draws next should not notice that they were drawn.
     with torch.random.fork_rng(devices=[]):
         module = MixingModule(searched)

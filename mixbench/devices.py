@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from mixbench import provenance
+from mixbench.execution import Execution
 
 
 def environments(device: str, slots: int | None, threads: int) -> list[dict[str, str]]:
@@ -34,15 +35,35 @@ def choose(asked: str | None) -> str:
 
 def here() -> str:
     """The `machine` that is measured where nothing else is asked for."""
-    return machine(choose(None), threads=1)
+    return machine(Execution(device=choose(None)))
 
 
-def machine(device: str, threads: int) -> str:
-    """What a measurement is of: the name of the GPU or processor, and how much of that is used."""
-    if not device.startswith("cuda"):
-        return provenance.processor() + (f", {threads} threads" if threads > 1 else "")
-    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", f"--id={visible_gpus()[0]}"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+def machine(execution: Execution) -> str:
+    """What a measurement is of: the name of the GPU or processor, and what of its use is not the usual.
+
+    Raises:
+        ValueError: the GPU's driver does not say its name.
+    """
+    on_gpu = execution.device.startswith("cuda")
+    unusual = [
+        *([f"{execution.threads} threads"] if execution.threads > 1 and not on_gpu else []),
+        *([] if execution.channels_last else ["contiguous"]),
+        *(["without CUDA graphs"] if on_gpu and not execution.cuda_graph else []),
+    ]
+    return ", ".join([asked_of_gpu("name") if on_gpu else provenance.processor(), *unusual])
+
+
+def asked_of_gpu(*fields: str) -> str:
+    """What the driver says of the first GPU that this process may use, by the names that ``nvidia-smi`` has for it.
+
+    Raises:
+        ValueError: it says nothing.
+    """
+    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", f"--id={visible_gpus()[0]}"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ValueError(f"`{' '.join(query)}` says nothing of the GPU: {error}") from error
 
 
 def cores() -> int:

@@ -8,6 +8,9 @@ from types import MappingProxyType
 LINKS = ("teacher", "policy", "bank")
 """Fields of a `Run` that are runs themselves: what must have finished before it can start."""
 
+ABOUT = ("mini", "method", "options", "dataset", "content", "model", "seed", "subjects", "made_up", "machine")
+"""Fields that say what a `Run` is about, and no recipe does."""
+
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "task": ("classify", "search", "import", "bank", "time"),
@@ -39,7 +42,7 @@ READ_BY: Mapping[str, frozenset[str]] = MappingProxyType(
         | {"model", "seed", "augment", "pad", "pad_mode", "flip", "epochs", "batch_size", "bank_images", "teacher"},
         # What methods cost.
         "time": frozenset({"task", "mini", "method", "dataset", "content", "image_size", "model", "seed"})
-        | {"batch_size", "precision", "subjects", "machine"},
+        | {"batch_size", "precision", "subjects", "made_up", "machine"},
     }
 )
 """Fields that a task reads, where it does not read them all: the others are put back to their defaults."""

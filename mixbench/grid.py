@@ -120,6 +120,11 @@ class Sweep:
         """Whether its runs are measurements of what methods cost; then all of them are."""
         return any(run.task == "time" for cell in self.cells[:1] for run in cell.runs)
 
+    def on(self, machine: str) -> Sweep:
+        """A sweep of measurements, of another machine."""
+        cells = (replace(cell, runs=tuple(replace(run, machine=machine) for run in cell.runs)) for cell in self.cells)
+        return replace(self, cells=tuple(cells))
+
     @property
     def rows(self) -> list[str]:
         """Names of the rows, in order."""

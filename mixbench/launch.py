@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mixbench import catalog, devices, pool
-from mixbench.data import CACHE, DataError, Facts, Identified, MissingError, identify
+from mixbench.data import CACHE, DataError, Facts, Identified, identify
 from mixbench.execution import Execution
 from mixbench.files import DISK_ERRORS
 from mixbench.grid import Sweep
@@ -17,7 +17,6 @@ from mixbench.pool import Outcome, Watcher
 from mixbench.spec import Run
 from mixbench.status import state_of
 from mixbench.store import Store
-from mixbench.timing.runs import is_made_up
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class Plan:
         for run, state in self.states.items():
             result = store.recorded(run) if state == "done" else None
             if result is not None and result.code != catalog.code_of(run):
-                made[run.method, run.family] += 1
+                made[run.method, run.folder if run.subjects else f"{run.family}-*"] += 1
         return [
             f"{count} results of {method} were made by another version of its code than today's, and stand; to have "
-            f"them made again, delete {store.root / 'runs' / (family + '-*')}"
-            for (method, family), count in made.items()
+            f"them made again, delete {store.root / 'runs' / folders}"
+            for (method, folders), count in made.items()
         ]
 
     def sentence(self) -> str:
@@ -149,25 +148,14 @@ def check_data(planned: Plan, store: Store, execution: Execution) -> dict[Run, F
         ValueError: finished runs saw another content, or a batch is larger than what is at hand.
     """
     found: dict[tuple[str, int | None], Identified] = {}
-    facts = {}
     for run in planned.states:
         name = execution.source(run)
-        if is_made_up(name):
-            continue
         if (name, run.image_size) not in found:
-            try:
-                found[name, run.image_size] = identify(
-                    name, root=Path(execution.data), image_size=run.image_size, cache=store.root / CACHE
-                )
-            except MissingError:
-                if run.task == "time":  # its pictures are made up where there are none
-                    continue
-                raise
-        at_hand = found[name, run.image_size]
-        facts[run] = at_hand.facts
-        if run.task != "time":
-            _check_content(run, at_hand, planned, store, execution)
-    return facts
+            found[name, run.image_size] = identify(
+                name, root=Path(execution.data), image_size=run.image_size, cache=store.root / CACHE
+            )
+        _check_content(run, found[name, run.image_size], planned, store, execution)
+    return {run: found[execution.source(run), run.image_size].facts for run in planned.states}
 
 
 def _check_content(run: Run, at_hand: Identified, planned: Plan, store: Store, execution: Execution) -> None:

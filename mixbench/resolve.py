@@ -38,8 +38,9 @@ def load_sweep(
     """
     said = sweepfile.read(path)
     is_timed = said.set.get("task") == "time"
-    with blaming(str(path)):
-        runs.check_set(said.set if is_timed else {})
+    if is_timed:
+        with blaming(str(path)):
+            runs.check_set(said.set, {row.name: row.set for row in said.rows})
     resolver = _Resolver(replace(said, set={}) if is_timed else said, Places(data, results / CACHE), is_mini=mini)
     cells = [
         Cell(row.name, column.name, tuple(resolver.run(request, seed) for seed in resolver.seeds(column)))
@@ -50,8 +51,9 @@ def load_sweep(
     ]
     said.recipes.check_settings_used()
     if is_timed:
+        whose = (machine or devices.here)()
         with blaming(str(path)):
-            cells = runs.measured(cells, said.set, (machine or devices.here)())
+            cells = runs.measured(cells, said.set, whose)
         resolver.resources |= {run: Resources() for cell in cells for run in cell.runs}
     labels = {row.name: row.label for row in said.rows} | {one.name: resolver.label(one) for one in said.columns}
     table = replace(said.table, paper=None) if mini else said.table

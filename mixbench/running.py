@@ -43,8 +43,18 @@ def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
 def machine(how: Mapping[str, Any]) -> Callable[[], str]:
     """What names the machine that a sweep of measurements would be about."""
     from mixbench import devices
+    from mixbench.execution import Execution
 
-    return lambda: devices.machine(devices.choose(how["device"]), how["threads"])
+    def named() -> str:
+        execution = Execution(
+            device=devices.choose(how["device"]),
+            threads=how["threads"],
+            channels_last=how["layout"] == "channels_last",
+            cuda_graph=how["cuda_graph"],
+        )
+        return devices.machine(execution)
+
+    return named
 
 
 def watcher(*, quiet: bool, total: int = 0, aside: bool = False) -> Quiet:

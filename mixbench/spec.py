@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, get_type_hints
 
-from mixbench.fields import ABOVE, AT_LEAST, BELOW, CHOICES, LINKS, READ_BY
+from mixbench.fields import ABOUT, ABOVE, AT_LEAST, BELOW, CHOICES, LINKS, READ_BY
 from mixbench.plain import cast_to
 
 EMA = "ema"
@@ -65,6 +65,7 @@ class Run:
     bank: Run | None = None  # the run that made the mixed images
     bank_images: int = 50_000  # bank: how many are made
     subjects: tuple[Run, ...] = ()  # time: whose mixers are measured side by side, see `timed`
+    made_up: bool = False  # time: whether its pictures are, where a data set is not at hand; one of a side always is
     machine: str = ""  # time: what is measured, by the name that the system gives it
 
     def __post_init__(self) -> None:
@@ -256,10 +257,5 @@ _NEEDS = operator.attrgetter(*LINKS)
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
-FIELDS = tuple(
-    field.name
-    for field in fields(Run)
-    if field.name not in {"mini", "method", "options", "dataset", "content", "model", "seed", "machine", "subjects"}
-    and field.name not in LINKS
-)
+FIELDS = tuple(field.name for field in fields(Run) if field.name not in (*ABOUT, *LINKS))
 """What a recipe, or ``set:``, may say of a run; the rest is what the run is about."""

@@ -75,8 +75,10 @@ class Store:
         return payload
 
     def complete(self, run: Run) -> bool:
-        """Whether a run is done, and what others need of it is here: of a measurement nothing."""
-        return self.recorded(run) is not None and (run.task == "time" or self.weights(run) is not None)
+        """Whether a run is done, and what it was made for is here: its weights, or a measurement's readings."""
+        if self.recorded(run) is None:
+            return False
+        return (self.times(run) if run.task == "time" else self.weights(run)) is not None
 
     def weights(self, run: Run) -> Path | None:
         """The network of a done run; None where only its numbers are here (a fresh clone)."""

@@ -89,7 +89,7 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
             progress(epoch * task.steps + state.step, run.epochs * task.steps, known)
             if attempt.due(epoch_over=False):
                 attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
-        losses = state.read_losses() if step.learns else []
+        losses = state.read_losses()
         evaluation = evaluated(task, epoch + 1) if execution.evaluates(epoch, run.epochs) else None
         attempt.log(**state.close_epoch(losses, evaluation.metrics if evaluation else {}))
         if evaluation and not warned and epoch + 1 < run.epochs:
@@ -146,7 +146,8 @@ class State:
     Attributes:
         epoch: finished epochs.
         step: finished steps of the running epoch.
-        losses: (steps of an epoch,) on the device; filled as they come, read once the epoch is over.
+        losses: (steps of an epoch,) on the device; filled as they come, read once the epoch is over. Without any where
+            nothing is learned.
         curve: what each finished epoch gave; before them, an epoch 0 where the task is evaluated from the start.
         makers: who computed it, see `mixbench.makers.maker`, in order.
     """
@@ -160,7 +161,7 @@ class State:
     @classmethod
     def restored(cls, attempt: Attempt, task: Task, step: Step, streams: Streams, execution: Execution) -> State:
         """The newest saved state, put back into task, optimiser and streams; a fresh one where there is none."""
-        state = cls(torch.zeros(task.steps, device=execution.device))
+        state = cls(torch.zeros(task.steps if step.learns else 0, device=execution.device))
         for data in attempt.saved():
             saved = from_bytes(data, execution.device)
             task.trainable.load_state_dict(saved["trainable"])
@@ -178,7 +179,8 @@ class State:
 
     def add(self, loss: Tensor) -> None:
         """One step is done; its loss stays on the device."""
-        self.losses[self.step] = loss
+        if len(self.losses):
+            self.losses[self.step] = loss
         self.step += 1
 
     def read_losses(self) -> list[float]:

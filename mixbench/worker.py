@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from mixbench import catalog, files, provenance
+from mixbench.alone import sharing
 from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError
 from mixbench.execution import Execution
 from mixbench.result import Result, payload_of
@@ -52,7 +53,8 @@ def _attempt(run: Run, job: Mapping[str, Any], stop: _Stop, tell: Tell) -> dict[
         if attempt is None:
             return {"state": "elsewhere"}
         tell({"event": "started", "run": run.id})
-        with stop.watching(attempt), attempt, _output_to(attempt.place / "out.txt"):
+        shared = sharing(store.root, alone=run.task == "time", stop=attempt.stop, tell=attempt.tell)
+        with stop.watching(attempt), attempt, _output_to(attempt.place / "out.txt"), shared:
             execute(run, attempt, store, execution, tell)
     except (StoppedError, FencedError) as error:
         return {"state": "stopped", "text": str(error)}

@@ -72,8 +72,6 @@ def test_table_names_each_machine_with_what_was_measured_on_it(claims):
 
 def test_committed_table_is_the_one_that_its_claims_make(claims):
     path = claims.PLACE / "claims.json"
-    if not path.exists():
-        pytest.skip("no benchmark has been run since its claims were kept")
     found = json.loads(path.read_text())
     assert (claims.PLACE / "README.md").read_text() == claims.table(found)
-    assert sorted(found) == SCRIPTS
+    assert {*found, "graph"} == set(SCRIPTS)  # which has nothing to say without a GPU

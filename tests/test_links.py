@@ -51,7 +51,7 @@ def test_the_teacher_is_that_of_the_least_seed_where_nothing_was_searched(tmp_pa
 
 
 def test_nothing_is_found_for_another_setting(trained):
-    assert links("cifar10/resnet8", trained) == Links(None, {}, [])
+    assert links("cifar10/resnet8", trained) == Links(None, {}, None)
 
 
 def test_supermix_is_timed_with_a_trained_teacher_by_images_that_finished(trained, mixbench):

@@ -176,5 +176,7 @@ def test_rectified_is_relu_with_and_without_a_gradient(precision, layout):
     assert without.stride() == x.stride()
 
 
-def test_rectified_lets_a_positive_nan_through():
-    assert rectified(torch.tensor([float("nan")], dtype=torch.bfloat16)).isnan().all()
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_rectified_lets_nan_through(precision):
+    nan = (torch.tensor([float("inf")]) - float("inf")).to(precision)  # as kernels make it: with either sign
+    assert rectified(torch.cat([nan, -nan])).isnan().all()

@@ -151,6 +151,13 @@ def test_restored_module_mixes_the_same_bits(parts):
     assert torch.equal(mix(module, *pictures(), given), mix(again, *pictures(), given))
 
 
+def test_a_policy_whose_search_diverged_is_refused():
+    saved = learned().saved()
+    next(iter(saved["state"].values())).view(-1)[0] = float("nan")
+    with pytest.raises(ValueError, match="the policy has weights that are NaN or infinite: its search diverged"):
+        restored(saved, Form(k=2, size=32))
+
+
 def test_restoring_draws_nothing():
     saved = learned().saved()
     before = torch.get_rng_state()

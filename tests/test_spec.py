@@ -114,6 +114,7 @@ DEFAULTS = {
     "bank": None,
     "bank_images": 50_000,
     "subjects": (),
+    "made_up": False,
     "machine": "",
 }
 
@@ -206,9 +207,10 @@ def test_run_id_depends_on_every_field():
     runs += [a_run(pad=1), a_run(task="bank"), a_run(task="bank", bank_images=10)]
     time = {"task": "time", "subjects": (a_run(),)}
     runs += [a_run(**time), a_run(**{**time, "subjects": (a_run(), a_run(seed=1))}), a_run(**time, machine="a CPU")]
+    runs += [a_run(**time, made_up=True)]
     assert len({run.id for run in runs}) == len(runs)
     beside = {"task", "checkpoint", "bank_images", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
-    beside |= {"subjects", "machine"}
+    beside |= {"subjects", "made_up", "machine"}
     assert {*other, *beside} == {field.name for field in dataclasses.fields(Run)}
 
 

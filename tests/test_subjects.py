@@ -10,6 +10,7 @@ from tape import Tape
 from methods import Mixed, Mixer, build
 from mixbench import nets
 from mixbench.execution import Execution
+from mixbench.replay import TOLERANCE
 from mixbench.spec import Run
 from mixbench.streams import Streams
 from mixbench.timing import subjects
@@ -30,7 +31,7 @@ def pool():
 
 def measurement(dataset, model, batch_size):
     run = Run(method="simple", dataset=dataset, model=model, epochs=1)
-    return side_by_side([timed(run, batch_size)], machine="")
+    return side_by_side([timed(run, batch_size)], machine="", made_up=dataset.isdecimal())
 
 
 def network():
@@ -143,6 +144,20 @@ def test_a_training_step_is_replayed_as_in_training_where_it_can_be(pool):
     assert tape.replays == 3  # three steps are not replayed, and the fourth proves the graph
     assert timed["mixup"].told == []
     assert timed["sly"].told == ["CUDA graph: not used, since a Late does not declare that it can be replayed"]
+
+
+def test_a_replayed_step_is_judged_by_the_precision_that_is_measured(pool):
+    steps = [subject(pool, mixer_of("mixup"), recorder=Tape(), precision=name)._step for name in TOLERANCE]
+    assert [step._tolerance for step in steps] == [*TOLERANCE.values()]
+
+
+def test_settled_steps_are_replayed(pool):
+    tape = Tape()
+    timed = subject(pool, mixer_of("mixup"), recorder=tape)
+    timed.settle()
+    before = tape.replays
+    timed.works()["step"].prepare(0)()
+    assert (tape.replays - before, tape.captures) == (1, 1)
 
 
 def test_a_method_that_mixes_inside_the_network_is_known(pool):

@@ -86,7 +86,7 @@ def record():
 def measurement_of(record, run=MEASUREMENT):
     """The measurement, its rows called as they call themselves, and the search that one of them asks."""
     rows = [Named(one.method, catalog.label(one)) for one in run.subjects]
-    return Measured(run, record, rows, [Cost("search", "the-search", 3600.0, "Some CPU")])
+    return Measured(run, record, run.setting, rows, [Cost("search", "the-search", 3600.0, "Some CPU")])
 
 
 def text_of(record, claims=None, *, form="md", run=MEASUREMENT):
@@ -224,6 +224,22 @@ def test_time_takes_real_pictures_and_both_precisions(mixbench):
     assert {one["record"]["pictures"]["source"] for one in found} == {"training images of Digits"}
 
 
+def test_made_up_pictures_are_another_measurement_than_real_ones(mixbench, tmp_path):
+    words = ("--methods", "mixup", "--settings", "cifar10/resnet8", "--data", "nowhere")
+    assert mixbench(*QUICK, *words).code == 0
+    ((run, _),) = measurements(tmp_path / "results")
+    assert run.made_up
+    assert run.id != replace(run, made_up=False).id
+
+
+def test_time_refuses_batches_that_the_data_cannot_fill(mixbench, tmp_path):
+    words = ("time", "--device", "cpu", "--methods", "mixup", "--settings", "digits/tiny", "--batch-size", 5000)
+    said = mixbench(*words)
+    assert said.code == 2
+    assert "--batch-size 5000: Digits has only 1000 images to train on; take smaller batches" in said.err
+    assert not (tmp_path / "results" / "runs").exists()
+
+
 def test_time_asks_the_networks_that_finished_runs_trained(mixbench, tiny):
     assert mixbench("run", tiny, "--only", "simple", "--device", "cpu").code == 0
     said = mixbench(*QUICK, "--methods", "softmax_cam", "--settings", "digits/tiny")
@@ -299,20 +315,33 @@ def test_plot_sets_costs_against_accuracies_of_one_protocol(mixbench, tmp_path, 
     assert "PuzzleMix (3)" in (tmp_path / "plot.svg").read_text()
 
 
+def a_measurement():
+    alone = timed(Run(method="simple", dataset="16", model="resnet8", epochs=1), batch_size=4)
+    return side_by_side([alone], machine=devices.here(), made_up=True)
+
+
+def measure(run, attempt, store, *, trials, told=lambda *_: None):
+    return train(run, attempt, Execution(trials=trials), store.read_weights, told)
+
+
 def test_a_measurement_that_is_stopped_goes_on_with_the_readings_that_it_has(tmp_path):
-    run = side_by_side(
-        [timed(Run(method="simple", dataset="16", model="resnet8", epochs=1), 4)], machine=devices.here()
-    )
-    store, execution = Store(tmp_path, tell=print), Execution(trials=5)
-    with pytest.raises(StoppedError), store.claim(run, execution) as attempt:
-        train(run, attempt, execution, store.read_weights, lambda done, of, known: attempt.stop.set())
-    with store.claim(run, execution) as attempt:
-        steps = []
-        trained = train(run, attempt, execution, store.read_weights, lambda done, of, known: steps.append(done))
+    run, store, steps = a_measurement(), Store(tmp_path, tell=print), []
+    with pytest.raises(StoppedError), store.claim(run, Execution()) as attempt:
+        measure(run, attempt, store, trials=5, told=lambda *_: attempt.stop.set())
+    with store.claim(run, Execution()) as attempt:
+        trained = measure(run, attempt, store, trials=5, told=lambda done, of, known: steps.append(done))
     assert steps == [2, 3, 4, 5]
     assert trained.evaluation.metrics == {"rounds": 5}
     (row,) = json.loads(trained.files["times.json"])["record"]["rows"]
     assert {len(times) for of in row["columns"].values() for times in of.values()} == {5}
+
+
+def test_a_measurement_goes_on_for_fewer_rounds_than_it_was_begun_for(tmp_path):
+    run, store = a_measurement(), Store(tmp_path, tell=print)
+    with pytest.raises(StoppedError), store.claim(run, Execution(trials=9)) as attempt:
+        measure(run, attempt, store, trials=9, told=lambda done, of, known: done == 4 and attempt.stop.set())
+    with store.claim(run, Execution(trials=3)) as attempt:
+        assert measure(run, attempt, store, trials=3).evaluation.metrics == {"rounds": 4}
 
 
 def test_a_measurement_is_refused_on_another_machine(tmp_path):

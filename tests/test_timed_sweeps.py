@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mixbench import devices, files
+from mixbench import catalog, devices, files
 from mixbench.execution import Execution
 from mixbench.launch import launch, plan
 from mixbench.resolve import load_sweep
@@ -21,6 +21,7 @@ table: {caption: What mixing costs.}
 recipes:
   digits/tiny: {epochs: 1, batch_size: 50, pad: 1, flip: false, train_images: 100}
   other: {label: Another protocol, weight_decay: 0.0, precision: bfloat16}
+  searching: {task: search}
 """
 
 
@@ -96,10 +97,18 @@ def test_teachers_are_trained_as_their_setting_is_whatever_the_measurement_sets(
         (("simple: , ", ""), "task: time gives each training step beside Simple's; add the row simple"),
         (("mixup: ,", "mixup: , again: {method: mixup},"), "two of its rows mix alike"),
         (
-            ("{label: CAM}", "{set: {task: search}}"),
+            ("{label: CAM}", "{recipe: searching}"),
             "row softmax_cam is of task: search, and only methods can be timed",
         ),
         (("  other: {", "  other: {task: time, "), "task: time measures subjects, and only that does"),
+        (
+            ("{label: CAM}", "{set: {lr: 0.2}}"),
+            "methods: softmax_cam: set: all rows are measured alike, with task: time",
+        ),
+        (
+            (", weight_decay: 0.0, precision: bfloat16", ""),
+            "columns digits/tiny and digits/tiny + other differ in nothing",
+        ),
     ],
 )
 def test_a_sweep_of_measurements_that_would_mean_nothing_is_refused(load, replaced, sentence):
@@ -137,7 +146,10 @@ def test_report_prints_each_column_as_it_was_measured(measured, mixbench):
     said = mixbench("report", folder / "times.yaml", "--results", folder / "results", "--data", folder)
     assert said.code == 0, said.err
     assert said.out.startswith("What mixing costs.")
-    assert re.findall(r"digits/tiny, (\w+)\. Milliseconds", said.out) == ["float32", "bfloat16"]
+    assert re.findall(r"(.*), (\w+)\. Milliseconds", said.out) == [
+        ("Digits, tiny", "float32"),
+        ("Another protocol", "bfloat16"),
+    ]
     assert said.out.count("| CAM ") == 2
     assert "CAM: teacher simple-digits-tiny-s0-" in " ".join(said.out.split())
 
@@ -193,7 +205,9 @@ def test_report_shows_another_machines_times_where_this_one_has_none(mixbench, w
     elsewhere("A large GPU")
     said = mixbench("report", "times.yaml")
     assert said.out.count("A large GPU; 1 thread") == 1
-    assert "Not measured on A large GPU: digits/tiny; do `mixbench run times.yaml`." in " ".join(said.out.split())
+    assert "Not measured on A large GPU: digits/tiny; there, do `mixbench run times.yaml`." in " ".join(
+        said.out.split()
+    )
 
 
 def test_report_never_mixes_machines(mixbench, written, elsewhere):
@@ -205,13 +219,47 @@ def test_report_never_mixes_machines(mixbench, written, elsewhere):
     said = mixbench("report", "times.yaml", "--machine", "A small GPU")
     assert "A small GPU; 1 thread" in said.out
     assert "A large GPU" not in said.out
-    assert "--machine Mine: it has no times here" in mixbench("report", "times.yaml", "--machine", "Mine").err
+    assert "Not measured on Mine" in " ".join(mixbench("report", "times.yaml", "--machine", "Mine").out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["times.yaml", "--metric", "best"], "--metric best: times has times and no such metric; leave it out"),
+        (["tiny.yaml", "--machine", "Mine"], "--machine Mine: tiny.yaml has no times; leave it out"),
+    ],
+)
+def test_report_refuses_options_that_mean_nothing(mixbench, written, tiny, words, sentence):
+    said = mixbench("report", *words)
+    assert (said.code, sentence in said.err) == (2, True)
+
+
+def test_report_says_when_the_methods_are_not_those_that_were_measured(mixbench, written, elsewhere, monkeypatch):
+    elsewhere("A large GPU")
+    monkeypatch.setattr(catalog, "code_of", lambda run: "another")
+    said = " ".join(mixbench("report", "times.yaml").out.split())
+    assert "Digits, tiny was measured with another version of the code of its methods than today's" in said
+
+
+def test_a_measurement_without_its_readings_is_made_again(elsewhere, load, tmp_path):
+    elsewhere("A large GPU")
+    run = load(machine=lambda: "A large GPU").cells[0].runs[0]
+    store = Store(tmp_path / "results", tell=print)
+    assert store.complete(run)
+    next(store.folder(run).glob("times-*")).unlink()
+    assert not store.complete(run)
+    assert store.claim(run, Execution()) is not None
+
+
+def test_what_is_not_the_usual_is_another_machine():
+    plain = devices.machine(Execution())
+    assert devices.machine(Execution(threads=2, channels_last=False)) == f"{plain}, 2 threads, contiguous"
 
 
 def test_report_of_what_was_never_measured_says_what_to_do(mixbench, written):
     said = mixbench("report", "times.yaml")
     assert said.code == 0
-    assert "do `mixbench run times.yaml`." in " ".join(said.out.split())
+    assert "there, do `mixbench run times.yaml`." in " ".join(said.out.split())
     assert "nothing of times was measured yet" in mixbench("report", "times.yaml", "--format", "csv").err
 
 

@@ -1,1 +1,1 @@
-"""``mixbench time``: what mixing costs, measured in a process of its own as training has it, see `request.measured`."""
+"""What mixing costs: measurements as runs, which `mixbench time` asks for, and sweeps that ``set: {task: time}``."""

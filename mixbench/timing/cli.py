@@ -62,10 +62,11 @@ def command(form: str, train: bool, again: str | None, plot: Path | None, result
         drawing = plot and _drawing(plot, [one.run.setting for one in found], store)
     else:
         request = _request(asked)
+        made_up = request.made_up(asked["data"], results)
         drawing = plot and _drawing(plot, request.settings, store)
         if train:
             training.train(request, asked["data"], results)
-        runs = _runs(request, store)
+        runs = request.measurements(_subjects(request, store), made_up, store)
         code = _measure(runs, store, asked)
         if code != DONE:
             return code
@@ -97,8 +98,8 @@ def _drawing(plot: Path, settings: Sequence[str], store: Store) -> Callable[[Seq
     return drawing
 
 
-def _runs(request: Request, store: Store) -> list[Run]:
-    """The measurements to be made; what nobody named and cannot be timed is left out.
+def _subjects(request: Request, store: Store) -> dict[str, list[Run]]:
+    """What is timed, by setting; what nobody named and cannot be timed is left out.
 
     Raises:
         ValueError: what was named cannot be timed.
@@ -115,26 +116,27 @@ def _runs(request: Request, store: Store) -> list[Run]:
             if refused[subject]:
                 click.echo(f"left out: {refused[subject]}", err=True)
         subjects[setting] = [subject for _, subject in rows if not refused[subject]]
-    return request.measurements(subjects, store)
+    return subjects
 
 
 def _measure(runs: Sequence[Run], store: Store, asked: dict[str, Any]) -> int:
     """Have the measurements made, one after the other, with nothing beside them; how the command ends."""
     from mixbench import devices, running
     from mixbench.execution import Execution
-    from mixbench.launch import plan, prepare
-    from mixbench.timing.runs import sweep_of
+    from mixbench.launch import check_writable, plan
+    from mixbench.timing.runs import CPU_MINUTES, sweep_of
 
-    minutes = asked["max_minutes"]
+    device = devices.choose(asked["device"])
+    minutes = asked["max_minutes"] or (CPU_MINUTES if device == "cpu" else None)
     execution = Execution(
-        device=devices.choose(asked["device"]),
+        device=device,
         threads=asked["threads"],
         data=str(asked["data"]),
         trials=asked["trials"],
         minutes=None if minutes is None else minutes / len(runs),
     )
     planned = plan(sweep_of(runs), store, retry_failed=True)
-    prepare(planned, store, execution)
+    check_writable(store.root)
     code = running.work(planned, store, execution, 1, running.watcher(quiet=False, total=len(runs), aside=True))
     failed = [run for run in runs if store.times(run) is None]
     return FAILED if code == DONE and failed else code
@@ -163,6 +165,7 @@ def _request(asked: dict[str, Any]) -> Request:
         ValueError: it cannot be measured; names the option.
     """
     from mixbench import devices
+    from mixbench.execution import Execution
     from mixbench.recipes import blaming
     from mixbench.timing.request import USUAL, Request, checked_precisions, rows_of, sized
     from mixbench.timing.runs import facts_of
@@ -182,7 +185,7 @@ def _request(asked: dict[str, Any]) -> Request:
         rows=rows_of(_words(asked["methods"]), device=device),
         batch_size=asked["batch_size"],
         precisions=checked_precisions(_words(asked["precision"]) or []),
-        machine=devices.machine(device, asked["threads"]),
+        machine=devices.machine(Execution(device=device, threads=asked["threads"])),
     )
 
 

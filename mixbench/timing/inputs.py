@@ -13,11 +13,11 @@ import torch.nn.functional as F
 
 from methods import Batch
 from mixbench import materials
-from mixbench.data import Content, Facts, MissingError
+from mixbench.data import Content, Facts
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.streams import Streams
-from mixbench.timing.runs import facts_of, is_made_up
+from mixbench.timing.runs import facts_of
 
 TIMES_THE_CACHE = 3
 MOST_BYTES = 256 << 20
@@ -59,7 +59,7 @@ class Inputs:
 
 
 def inputs(run: Run, execution: Execution, streams: Streams, *, most: int) -> Inputs:
-    """The batches of a measurement: as its setting is trained on them, where its data are at hand, else made up.
+    """The batches of a measurement: as its setting is trained on them, or made up.
 
     Args:
         run: the measurement.
@@ -69,7 +69,7 @@ def inputs(run: Run, execution: Execution, streams: Streams, *, most: int) -> In
 
     Raises:
         ValueError: the data have fewer images than a batch.
-        mixbench.data.DataError: they are damaged.
+        mixbench.data.DataError: they are missing or damaged.
     """
     content = _at_hand(run, execution)
     if content is None:
@@ -88,13 +88,8 @@ def inputs(run: Run, execution: Execution, streams: Streams, *, most: int) -> In
 
 
 def _at_hand(run: Run, execution: Execution) -> Content | None:
-    """What is known of the data; None where there are none."""
-    if is_made_up(run.dataset):
-        return None
-    try:
-        return materials.load(run, execution)[1]
-    except MissingError:
-        return None
+    """What is known of the data; None where they are made up."""
+    return None if run.made_up else materials.load(run, execution)[1]
 
 
 def _trained_on(run: Run, execution: Execution, streams: Streams) -> Iterator[Batch]:

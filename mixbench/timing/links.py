@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,17 +19,17 @@ class Links:
     Attributes:
         teacher: a network that Simple trained; None: there is none.
         policies: searches with the default options that asked this teacher, by method.
-        banks: likewise, of those whose images a method takes.
+        bank: likewise, of those whose images a method takes; None: there is none.
     """
 
     teacher: Run | None
     policies: Mapping[str, Run]
-    banks: Sequence[Run]
+    bank: Run | None
 
     def given(self, subject: Run) -> Run:
         """The subject, with what is there of whom it asks."""
-        bank = next(iter(self.banks), None)
-        there: dict[str, Any] = {"teacher": self.teacher, "policy": self.policies.get(subject.method), "bank": bank}
+        policy = self.policies.get(subject.method)
+        there: dict[str, Any] = {"teacher": self.teacher, "policy": policy, "bank": self.bank}
         asked = catalog.declaration(subject.method).given
         return replace(subject, **{link: run for link, run in there.items() if link in asked})
 
@@ -43,5 +43,5 @@ def links(setting: str, store: Store) -> Links:
     asked = [run.teacher for run in searches]
     teacher = max(teachers, key=asked.count, default=None)
     policies = {run.method: run for run in reversed(searches) if run.teacher == teacher}
-    banks = [run for run in there if run.task == "bank" and run.teacher == teacher]
-    return Links(teacher, policies, banks)
+    bank = next((run for run in there if run.task == "bank" and run.teacher == teacher), None)
+    return Links(teacher, policies, bank)

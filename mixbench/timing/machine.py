@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from mixbench.execution import Execution
 
 
 def machine(execution: Execution) -> dict[str, Any]:
-    """Device, driver, versions, threads."""
+    """Device, driver with its clock, versions, threads."""
     on_gpu = execution.device.startswith("cuda")
     versions: dict[str, Any] = {**provenance.versions(), "system": platform.platform()}
     if on_gpu:
@@ -21,18 +20,9 @@ def machine(execution: Execution) -> dict[str, Any]:
         versions |= {"cuda": torch.version.cuda, "cudnn": cudnn}
     return {
         "device": torch.cuda.get_device_name() if on_gpu else provenance.processor(),
-        "driver": _driver() if on_gpu else "",
+        "driver": devices.asked_of_gpu("driver_version", "clocks.sm") if on_gpu else "",
         "versions": versions,
         "threads": execution.threads,
         "cores": devices.cores(),
         "commit": provenance.commit(),
     }
-
-
-def _driver() -> str:
-    """Version and clock of the first GPU, as its driver says."""
-    asked = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm", "--format=csv,noheader", "--id=0"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

@@ -27,10 +27,8 @@ from mixbench.timing.given import Given
 from mixbench.timing.inputs import cache_bytes, inputs
 from mixbench.timing.machine import machine
 from mixbench.timing.rounds import Clock, HostClock, Limits, Reading, rounds
+from mixbench.timing.runs import CPU_MINUTES, MINI_MINUTES
 from mixbench.timing.subjects import EPOCHS, LARGEST_CROPPED, PAD, Subject, views_of_an_image
-
-CPU_MINUTES, MINI_MINUTES = 4.0, 1.0
-"""How long the rounds last on the CPU, and in a trial, unless more is asked for."""
 
 
 class Readings(nn.Module):
@@ -69,7 +67,7 @@ class Measure:
     from_start = False
 
     def __init__(self, run: Run, streams: Streams, execution: Execution, weights: Weights) -> None:
-        here = devices.machine(execution.device, execution.threads)
+        here = devices.machine(execution)
         if here != run.machine:
             raise ValueError(f"{run.folder} is to be measured on '{run.machine}', and this is '{here}'")
         self._run, self._execution = run, execution
@@ -79,7 +77,7 @@ class Measure:
         self._clock: Clock = DeviceClock(device) if on_gpu else HostClock(threads=execution.threads)
         self._limits = limits(run, execution)
         self._inputs = inputs(run, execution, streams, most=self._limits.warm_up + self._limits.most)
-        self._given = Given(self._inputs.facts, bool(self._inputs.content), run.precision, weights, execution)
+        self._given = Given(self._inputs.facts, not run.made_up, run.precision, weights, execution)
         # One for all subjects, whose graphs share its memory: they are replayed by turns.
         self._recorder = CudaRecorder(device) if on_gpu and execution.cuda_graph else None
         with streams.initialising():
@@ -103,9 +101,21 @@ class Measure:
         net = self._given.network(subject)
         try:
             mixer, built = self._given.mixer(subject, net)
-            return Subject(subject, mixer, net, self._inputs, seed=self._run.seed, built=built, recorder=self._recorder)
-        except ValueError as error:
+            found = Subject(
+                subject,
+                mixer,
+                net,
+                self._inputs,
+                seed=self._run.seed,
+                precision=self._run.precision,
+                built=built,
+                recorder=self._recorder,
+            )
+            if self._recorder:
+                found.settle()
+        except (ValueError, torch.OutOfMemoryError) as error:
             raise ValueError(f"{catalog.label(subject)} on {self._run.setting}: {error}") from error
+        return found
 
     def batches(self, epoch: int, skip: int) -> Iterator[None]:  # noqa: ARG002
         """The rounds; those that a checkpoint holds are in the readings."""
@@ -155,12 +165,10 @@ class Measure:
         found = {name.split()[1]: one for name, one in self._readings.found.items() if name.split()[0] == str(place)}
         return {
             "method": subject.run.method,
-            "label": catalog.label(subject.run),
             "runs": subject.runs,
             "built": subject.built,
             "told": subject.told,
             "inside": subject.inside,
-            "keeps": subject.keeps,
             "columns": {name: _plain(readings) for name, readings in found.items()},
             "counted": self._floors[place],
             "steps": subject.steps,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from mixbench import catalog
+from mixbench.data import CACHE, MissingError, identify
 from mixbench.fields import CHOICES
 from mixbench.recipes import blaming
 from mixbench.spec import Run, as_options
 from mixbench.store import Store
 from mixbench.timing.links import links
-from mixbench.timing.runs import SIMPLE, side_by_side
+from mixbench.timing.runs import SIMPLE, is_made_up, side_by_side
 
 VARIANTS: Mapping[str, Any] = {"saliency": "official"}
 """Options by which a method has a second row: what its authors' code does, where that is not what they wrote."""
@@ -66,14 +68,38 @@ class Request:
             for setting in self.settings
         }
 
-    def measurements(self, subjects: Mapping[str, Sequence[Run]], store: Store) -> list[Run]:
-        """The measurements of these subjects: of no seed that was measured before."""
+    def measurements(self, subjects: Mapping[str, Sequence[Run]], made_up: Collection[str], store: Store) -> list[Run]:
+        """The measurements of these subjects by setting, some with made-up pictures; of seeds not measured before."""
         each = (
-            side_by_side(subjects[setting], machine=self.machine, precision=precision)
+            side_by_side(subjects[setting], machine=self.machine, precision=precision, made_up=setting in made_up)
             for setting in self.settings
             for precision in self.precisions
         )
         return [_new(run, store) for run in each]
+
+    def made_up(self, data: Path, results: Path) -> set[str]:
+        """The settings whose pictures are made up, since there are no others.
+
+        Raises:
+            ValueError: there are, but too few to fill a batch.
+            mixbench.data.DataError: they are damaged.
+        """
+        return {setting for setting in self.settings if not self._has_pictures(setting, data, results)}
+
+    def _has_pictures(self, setting: str, data: Path, results: Path) -> bool:
+        dataset = setting.partition("/")[0]
+        if is_made_up(dataset):
+            return False
+        try:
+            facts = identify(dataset, root=data, image_size=None, cache=results / CACHE).facts
+        except MissingError:
+            return False
+        if facts.train_images < self.batch_size:
+            raise ValueError(
+                f"--batch-size {self.batch_size}: {facts.label} has only {facts.train_images} images to train on; take "
+                f"smaller batches"
+            )
+        return True
 
     def _plain(self, row: Row, setting: str) -> Run:
         dataset, _, model = setting.rpartition("/")

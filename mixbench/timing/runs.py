@@ -19,10 +19,13 @@ SEVERAL = "several"
 SIMPLE = "simple"
 """The method whose training step the others' are measured by."""
 
+CPU_MINUTES, MINI_MINUTES = 4.0, 1.0
+"""How long rounds go on on the CPU, and in a trial, unless more is asked for."""
+
 SET = ("task", "batch_size", "precision")
 """What a sweep of measurements may ``set:``; how its subjects would be trained is no part of them."""
 
-LIKE = ((128, "imagenet"), (64, "tiny_imagenet"), (0, "cifar10"))
+FACTS_LIKE = ((128, "imagenet"), (64, "tiny_imagenet"), (0, "cifar10"))
 """As which data set made-up pictures are, from so many pixels a side on."""
 
 
@@ -60,16 +63,19 @@ def measured(cells: Sequence[Cell], said: Mapping[str, Any], machine: str) -> li
         machine: by its name.
 
     Raises:
-        ValueError: names the row that cannot be timed.
+        ValueError: names the row that cannot be timed, or columns that are the same.
     """
     found = {}
     for column in dict.fromkeys(cell.column for cell in cells):
         rows = [cell for cell in cells if cell.column == column]
-        other = next((cell for cell in rows if cell.runs[0].task != "classify"), None)
-        if other is not None:
-            raise ValueError(f"row {other.row} is of task: {other.runs[0].task}, and only methods can be timed")
+        searched = next((cell for cell in rows if cell.runs[0].task != "classify"), None)
+        if searched is not None:
+            raise ValueError(f"row {searched.row} is of task: {searched.runs[0].task}, and only methods can be timed")
         by_seed = zip(*(cell.runs for cell in rows), strict=True)
         found[column] = tuple(_of_a_seed(runs, said, machine) for runs in by_seed)
+        other = next((name for name, runs in found.items() if name != column and runs == found[column]), None)
+        if other is not None:
+            raise ValueError(f"columns {other} and {column} differ in nothing that a clock could tell; leave one out")
     return [replace(cell, runs=found[cell.column]) for cell in cells]
 
 
@@ -89,8 +95,8 @@ def sweep_of(runs: Sequence[Run]) -> Sweep:
     return Sweep("time", cells, names, Table(), {run: Resources() for run in (*runs, *needs)}, places={})
 
 
-def check_set(said: Mapping[str, Any]) -> None:
-    """Refuse what a sweep of measurements cannot set.
+def check_set(said: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse what a sweep of measurements cannot set, and what its rows cannot.
 
     Raises:
         ValueError: names it.
@@ -98,6 +104,9 @@ def check_set(said: Mapping[str, Any]) -> None:
     idle = [key for key in said if key not in SET]
     if idle:
         raise ValueError(f"set: {idle[0]} says how to train, and task: time does not; it reads {', '.join(SET)}")
+    setting = next((name for name, own in rows.items() if own), None)
+    if setting is not None:
+        raise ValueError(f"methods: {setting}: set: all rows are measured alike, with task: time; set it for the sweep")
 
 
 def is_made_up(dataset: str) -> bool:
@@ -117,7 +126,7 @@ def facts_of(setting: str) -> Facts:
     if dataset in DATASETS:
         facts = DATASETS[dataset]
     elif is_made_up(dataset):
-        like = next(name for least, name in LIKE if int(dataset) >= least)
+        like = next(name for least, name in FACTS_LIKE if int(dataset) >= least)
         facts = replace(DATASETS[like], label=f"{dataset} pixels", image_size=int(dataset))
     else:
         raise ValueError(f"there is no data set '{dataset}'; there are: {', '.join(DATASETS)}; or take --size")

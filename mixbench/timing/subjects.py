@@ -18,7 +18,7 @@ from mixbench.criteria import CRITERIA
 from mixbench.fields import LINKS
 from mixbench.graph import Recorder
 from mixbench.learning import Group, groups_of
-from mixbench.replay import ReplayedStep
+from mixbench.replay import WARM_UP, ReplayedStep
 from mixbench.spec import Run
 from mixbench.step import Step
 from mixbench.timing.floor import Count, counting
@@ -37,6 +37,9 @@ LARGEST_CROPPED = 64
 """Pixels of a side from which on images are cropped at random sizes, so that no view comes twice."""
 
 LR = 1e-6
+
+SETTLED = 4 * (WARM_UP + 1)
+"""Steps until those of a few forms are replayed, see `mixbench.replay`."""
 
 COUNTED = 4
 """Mixes whose operations are counted, since what is drawn may change them; one of a search for mixes, which is long."""
@@ -60,6 +63,7 @@ class Subject:
         net: in training.
         inputs: what is mixed.
         seed: of the draws.
+        precision: of passes, as runs name it.
         recorder: has training steps replayed, as on a GPU; None: they are not.
     """
 
@@ -71,6 +75,7 @@ class Subject:
         inputs: Inputs,
         *,
         seed: int,
+        precision: str = "float32",
         built: float = 0.0,
         recorder: Recorder | None = None,
     ) -> None:
@@ -79,7 +84,7 @@ class Subject:
         self.inside = False
         self._net, self._inputs, self._seed = net.train(), inputs, seed
         # The step is a training's in all but its rate: weights that learn nothing stay finite on whatever pictures.
-        trained = replace(run, lr=LR)
+        trained = replace(run, lr=LR, precision=precision)
         self.groups: Sequence[Group] = [(trained, list(net.parameters())), *groups_of(mixer, trained)]
         self.trainable = net
         self._step = ReplayedStep(trained, self, recorder, self.told.append) if recorder else Step(trained, self)
@@ -88,6 +93,11 @@ class Subject:
         self._answers: dict[int, Answer] = {}
         self._finished = 0.0
         self._alone = self._can_be_alone()
+
+    def settle(self) -> None:
+        """Take the steps behind which training is as it stays: what is replayed has been captured by then."""
+        for number in range(SETTLED):
+            self._training(number)()
 
     def loss(self, prepared: Mixed) -> Tensor:
         """Of a mixed batch, as in training."""

@@ -14,7 +14,7 @@ import yaml
 from mixbench import catalog, files
 from mixbench.spec import FIELDS
 from mixbench.timing.request import Request
-from mixbench.timing.runs import SIMPLE
+from mixbench.timing.runs import SIMPLE, is_made_up
 
 
 def train(request: Request, data: Path, results: Path) -> None:
@@ -26,7 +26,7 @@ def train(request: Request, data: Path, results: Path) -> None:
         ValueError: the pictures of a setting are made up, or `mixbench run` refuses or fails.
     """
     for setting in request.settings:
-        if setting.partition("/")[0].isdecimal():
+        if is_made_up(setting.partition("/")[0]):
             raise ValueError(f"--train: on made-up pictures nothing can be learned; name a data set, not {setting}")
     path = results / "times.yaml"
     files.write(path, yaml.safe_dump(sweep(request), sort_keys=False).encode())
