@@ -53,6 +53,22 @@ class Claim:
         return _unrounded(self.value, spec) + ("" if self.std is None else f" ± {_unrounded(self.std, spec)}")
 
 
+CHECKOUT = Path(__file__).resolve().parent.parent / "results"
+"""Where ``paper.csv`` lies in a checkout; a results folder elsewhere may hold its own."""
+
+
+def places(results: Path) -> tuple[Path, Path]:
+    """Where the paper's numbers are looked for, a results folder's own first."""
+    return results / "paper.csv", CHECKOUT / "paper.csv"
+
+
+def known(results: Path) -> Mapping[Key, Claim] | None:
+    """All numbers of the paper, as `load` has them; None where they are not at hand."""
+    own, checkout = places(results)
+    found = load(own)
+    return load(checkout) if found is None else found
+
+
 def load(path: Path) -> Mapping[Key, Claim] | None:
     """All numbers of ``paper.csv``; None where there is no such file.
 

@@ -47,12 +47,12 @@ def report(
     if text is not None:
         return text
 
-    from analysis import render, table  # needed only where the table is made anew
+    from analysis import paper, render, table  # needed only where the table is made anew
     from mixbench.recipes import shared
     from mixbench.resolve import load_sweep
 
     with _uncollected():
-        answer.look_at([*answers.code(), path, *shared(path), *table.published(store)])
+        answer.look_at([*answers.code(), path, *shared(path), *paper.places(store.root)])
         sweep = load_sweep(
             path, data=data, results=store.root, mini=mini, machine=None if machine is None else lambda: machine
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from analysis import paper, stats
 from analysis.grid import Column, Entry, Grid
@@ -15,9 +14,6 @@ from mixbench.data import DATASETS, OWN_FOLDER
 from mixbench.grid import Cell, Sweep
 from mixbench.spec import Run
 from mixbench.store import Store
-
-CHECKOUT = Path(__file__).resolve().parent.parent / "results"
-"""Where ``paper.csv`` lies in a checkout; a results folder elsewhere may hold its own."""
 
 
 def build(sweep: Sweep, store: Store, metric: str) -> Grid:
@@ -57,14 +53,7 @@ def claims(sweep: Sweep, store: Store) -> Mapping[Key, Claim] | None:
     """The paper's numbers: none where the table asks for none, None where they are not at hand."""
     if sweep.table.paper is None:
         return {}
-    own, checkout = published(store)
-    found = paper.load(own)
-    return paper.load(checkout) if found is None else found
-
-
-def published(store: Store) -> tuple[Path, Path]:
-    """Where the paper's numbers are looked for, the results' own first."""
-    return store.root / "paper.csv", CHECKOUT / "paper.csv"
+    return paper.known(store.root)
 
 
 def _column(sweep: Sweep, name: str, gathered: Gathered) -> Column:

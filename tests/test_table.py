@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from invented import finish, finish_cell, make_sweep, write_curve
 
-from analysis import table
+from analysis import paper
 from analysis.footnotes import footnotes
 from analysis.stats import Estimate
 from analysis.table import build
@@ -272,7 +272,7 @@ def test_paper_in_the_results_folder_is_preferred(store):
 
 
 def test_paper_that_is_not_at_hand_is_told(store, monkeypatch, tmp_path):
-    monkeypatch.setattr(table, "CHECKOUT", tmp_path / "elsewhere")
+    monkeypatch.setattr(paper, "CHECKOUT", tmp_path / "elsewhere")
     sweep = make_sweep(table=TABLE8)
     assert build(sweep, store, "last").entries["simple", CIFAR10].claims == {}
     assert "the numbers of the paper's table 8 are not shown: there is no paper.csv" in notes_of(sweep, store)

@@ -283,7 +283,8 @@ def test_a_measurement_is_printed_again(mixbench, tmp_path, record, kept):
     kept(tmp_path / "results")
     before = contents(tmp_path)
     said = mixbench("time", "--again", "several-time")
-    assert said.out == FORMS["md"]([measured(MEASUREMENT, Store(tmp_path / "results", tell=print))], None)
+    found = measured(MEASUREMENT, Store(tmp_path / "results", tell=print))
+    assert said.out == FORMS["md"]([found], paper.known(tmp_path))
     assert contents(tmp_path) == before
 
 

@@ -56,7 +56,7 @@ def command(form: str, train: bool, again: str | None, plot: Path | None, result
     from mixbench.timing import training
 
     store = Store(results, tell=lambda sentence: click.echo(sentence, err=True))
-    claims = paper.load(results / "paper.csv")
+    claims = paper.known(results)
     if again is not None:
         found = [_kept(beginning.strip(), store) for beginning in again.split(",")]
         drawing = plot and _drawing(plot, [one.run.setting for one in found], store)
