@@ -75,7 +75,8 @@ def _timed(sweep: Sweep, store: Store, *, form: str, metric: str, command: str, 
 
     if metric != "last":
         raise ValueError(f"--metric {metric}: {sweep.name} has times and no such metric; leave it out")
-    return timereport.text(sweep if is_named else timereport.on_a_machine(sweep, store), store, command, form=form)
+    there = timereport.on_a_machine(sweep, store, is_named=is_named)
+    return timereport.text(there, store, command, form=form)
 
 
 @contextlib.contextmanager

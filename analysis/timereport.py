@@ -46,16 +46,24 @@ def text(sweep: Sweep, store: Store, command: str, *, form: str) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def on_a_machine(sweep: Sweep, store: Store) -> Sweep:
-    """The sweep as it was measured here, or if only another machine has measured any of it, there.
+def on_a_machine(sweep: Sweep, store: Store, *, is_named: bool) -> Sweep:
+    """The sweep as it was measured on its machine, or if only another one has measured any of it, there.
+
+    Args:
+        sweep: of measurements.
+        store: where they are.
+        is_named: whether the user asks for this machine.
 
     Raises:
-        ValueError: several others have, and this one has not: two machines are no comparison of methods.
+        ValueError: several others have, and this one has not: two machines are no comparison of methods. Or it is
+            named, and others have.
     """
     runs = [run for cell in sweep.cells for run in cell.runs]
     if any(store.times(run) is not None for run in runs):
         return sweep
     there = sorted({run.machine for run in store.known() if run.task == "time" and _is_of(run, runs, store)})
+    if there and is_named:
+        raise ValueError(f"--machine {runs[0].machine}: it has no times of {sweep.name}; there are: {'; '.join(there)}")
     if len(there) > 1:
         raise ValueError(f"there are times of {'; '.join(there)}, none of '{runs[0].machine}'; choose with --machine")
     return sweep.on(there[0]) if there else sweep
@@ -122,6 +130,8 @@ def _claimed(columns: Mapping[Run, _Column], claims: Claims) -> str:
         for named in column.rows
         if (claim := claim_of(named.name, run, claims)) is not None
     }
+    if not texts:
+        return ""
     labels = dict.fromkeys(named.label for column in columns.values() for named in column.rows)
     told = [[label, *(texts.get((label, run), "") for run in columns)] for label in labels]
     return "What the paper claims:\n\n" + aligned(["Method", *(column.label for column in columns.values())], told)

@@ -21,16 +21,19 @@ from mixbench import catalog
 CLOCKS = {"cpu": "CPU time of the process", "wall": "time that passes, until the device has done all"}
 """What tables say of the clock that leads."""
 
+INTERVALS = "; ratios with 95 % bootstrap intervals over the rounds"
+
 LEAST_RATIO = 0.1
 """Below which two digits behind the point say too little."""
 
 LEGEND = (
     "kernel: mixing alone, maps and gradients given; where a method asks while it mixes there is no such thing.",
-    "cold: all that a new batch needs. The ratio and the floor are of this column.",
+    "cold: all that a new batch needs. The ratio to {reference}, the paper's number and the floor are of this column.",
     "amortised: the mean over {epochs} epochs in which images are cropped after padding by {pad} and flipped, {views} "
     "views each, and what is known of a view is kept; filling is counted. Methods that keep nothing have none, nor "
     "have pictures of more than {largest} pixels a side, which are cropped at random sizes.",
-    "training step: a cold mix, and forward, backward and update of the network.",
+    "training step: a cold mix, and forward, backward and update of the network. The ratio to Simple is of this "
+    "column.",
     "floor: the least that this device could take for a cold mix as it is computed, as a share of its mean, from what "
     "torch's operations compute and move; compiled loops outside torch are not counted.",
     "MB: of tensors that a cold mix of a batch holds at once.",
@@ -87,13 +90,15 @@ def _heading(found: Measured) -> str:
 def _block(found: Measured, claims: Claims) -> str:
     record, about = found.record, part(found, claims)
     clock = CLOCKS[record["clock"][0]]
+    spread = INTERVALS * any(line.steps and line.steps.interval for line in about.lines)
+    loads = " to ".join(f"{load:.1f}" for load in record["load"])
+    flops, moved = record["rates"]["flops"] / 1e9, record["rates"]["bytes"] / 1e9
+    rounds = f"{about.rounds} round{'s' * (about.rounds > 1)}"
     above = (
         f"{about.label}, {about.precision}. Milliseconds for {IMAGES} images produced, in batches of "
-        f"{found.run.batch_size}: median of {about.rounds} round{'s' * (about.rounds > 1)} (quartiles), {clock}; "
-        f"ratios with 95 % bootstrap intervals over the rounds. {about.pictures[0].upper()}{about.pictures[1:]}; load "
-        f"{' to '.join(f'{load:.1f}' for load in record['load'])}. At best the device does "
-        f"{record['rates']['flops'] / 1e9:,.0f} GFLOP/s in matrix products and {record['rates']['bytes'] / 1e9:,.1f} "
-        f"GB/s in copies."
+        f"{found.run.batch_size}: median of {rounds} (quartiles), {clock}{spread}. "
+        f"{about.pictures[0].upper()}{about.pictures[1:]}; load {loads}. At best the device does {flops:,.0f} GFLOP/s "
+        f"in matrix products and {moved:,.1f} GB/s in copies."
     )
     table = aligned(_head(), [_texts(line) for line in about.lines])
     notes = [f"{line.label}: {'; '.join(line.notes)}" for line in about.lines if line.notes]
@@ -161,7 +166,7 @@ def _paid_once(about: Part) -> str:
 
 
 def _legend(record: Record) -> str:
-    protocol = record["protocol"]
+    protocol = {**record["protocol"], "reference": catalog.declaration(RELATIVE_TO).label}
     return "\n".join(textwrap.fill(one.format(**protocol), WIDTH, subsequent_indent="  ") for one in LEGEND)
 
 

@@ -31,7 +31,6 @@ class Execution:
             ``off``, nowhere.
         checkpoint_seconds: the least time between two checkpoints at epoch ends.
         evaluate_every: epochs between two evaluations on the test set.
-        trials: rounds of a measurement that are counted; None: as many as it takes.
         minutes: after which a measurement begins no round; None: four on the CPU, one in a trial, no end on a GPU.
     """
 
@@ -45,7 +44,6 @@ class Execution:
     cam_cache: str = "device"
     checkpoint_seconds: float = 30.0
     evaluate_every: int = 1
-    trials: int | None = None
     minutes: float | None = None
 
     def evaluates(self, epoch: int, epochs: int) -> bool:

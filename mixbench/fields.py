@@ -8,7 +8,7 @@ from types import MappingProxyType
 LINKS = ("teacher", "policy", "bank")
 """Fields of a `Run` that are runs themselves: what must have finished before it can start."""
 
-ABOUT = ("mini", "method", "options", "dataset", "content", "model", "seed", "subjects", "made_up", "machine")
+ABOUT = ("mini", "method", "options", "dataset", "content", "model", "seed", "subjects", "made_up", "trials", "machine")
 """Fields that say what a `Run` is about, and no recipe does."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 AT_LEAST: Mapping[str, float] = MappingProxyType(
     {"epochs": 1, "batch_size": 1, "image_size": 1, "train_images": 1, "test_images": 1, "milestones": 1}
     | {"bank_images": 1}
-    | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0, "ema": 0}
+    | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0, "ema": 0, "trials": 0}
 )
 
 ABOVE: Mapping[str, float] = MappingProxyType({"lr": 0, "lr_drop": 0, "std": 0})
@@ -42,7 +42,7 @@ READ_BY: Mapping[str, frozenset[str]] = MappingProxyType(
         | {"model", "seed", "augment", "pad", "pad_mode", "flip", "epochs", "batch_size", "bank_images", "teacher"},
         # What methods cost.
         "time": frozenset({"task", "mini", "method", "dataset", "content", "image_size", "model", "seed"})
-        | {"batch_size", "precision", "subjects", "made_up", "machine"},
+        | {"batch_size", "precision", "subjects", "made_up", "trials", "machine"},
     }
 )
 """Fields that a task reads, where it does not read them all: the others are put back to their defaults."""

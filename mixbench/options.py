@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 Folder = click.Path(path_type=Path, file_okay=False)
-data_option = click.option(
-    "--data", type=Folder, default=Path("data"), show_default=True, help="Folder of the data sets."
-)
+DATA = Path("data")
+data_option = click.option("--data", type=Folder, default=DATA, show_default=True, help="Folder of the data sets.")
 results_option = click.option(
     "--results", type=Folder, default=Path("results"), show_default=True, help="Folder of results."
 )

@@ -66,6 +66,7 @@ class Run:
     bank_images: int = 50_000  # bank: how many are made
     subjects: tuple[Run, ...] = ()  # time: whose mixers are measured side by side, see `timed`
     made_up: bool = False  # time: whether its pictures are, where a data set is not at hand; one of a side always is
+    trials: int = 0  # time: exactly so many rounds; 0: until medians are known, or the time is up
     machine: str = ""  # time: what is measured, by the name that the system gives it
 
     def __post_init__(self) -> None:

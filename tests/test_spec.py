@@ -115,6 +115,7 @@ DEFAULTS = {
     "bank_images": 50_000,
     "subjects": (),
     "made_up": False,
+    "trials": 0,
     "machine": "",
 }
 
@@ -207,10 +208,10 @@ def test_run_id_depends_on_every_field():
     runs += [a_run(pad=1), a_run(task="bank"), a_run(task="bank", bank_images=10)]
     time = {"task": "time", "subjects": (a_run(),)}
     runs += [a_run(**time), a_run(**{**time, "subjects": (a_run(), a_run(seed=1))}), a_run(**time, machine="a CPU")]
-    runs += [a_run(**time, made_up=True)]
+    runs += [a_run(**time, made_up=True), a_run(**time, trials=3)]
     assert len({run.id for run in runs}) == len(runs)
     beside = {"task", "checkpoint", "bank_images", "mean", "std", "lr_drop", "lr_end", "pad_mode"}
-    beside |= {"subjects", "made_up", "machine"}
+    beside |= {"subjects", "made_up", "trials", "machine"}
     assert {*other, *beside} == {field.name for field in dataclasses.fields(Run)}
 
 

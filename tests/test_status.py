@@ -129,7 +129,7 @@ def test_why_still_tells_what_is_stored_of_a_run_whose_mixer_is_gone(store, fini
     def gone(method, options):
         raise ValueError(f"there is no method '{method}'")
 
-    monkeypatch.setattr("mixbench.store.catalog.filled", gone)
+    monkeypatch.setattr("mixbench.result.catalog.filled", gone)
     said = "\n".join(why(RUN, store))
     assert "done, but there is no method 'mixup'" in said
     assert "top1 87.50" in said

@@ -225,7 +225,7 @@ def test_time_takes_real_pictures_and_both_precisions(mixbench):
 
 
 def test_made_up_pictures_are_another_measurement_than_real_ones(mixbench, tmp_path):
-    words = ("--methods", "mixup", "--settings", "cifar10/resnet8", "--data", "nowhere")
+    words = ("--methods", "mixup", "--settings", "cifar10/resnet8")
     assert mixbench(*QUICK, *words).code == 0
     ((run, _),) = measurements(tmp_path / "results")
     assert run.made_up
@@ -267,6 +267,8 @@ def test_time_leaves_out_what_nobody_named_and_says_so(mixbench, tmp_path, monke
         (["--methods", "mixdown"], "--methods: there is no method 'mixdown'"),
         (["--settings", "cifar10/resnet19"], "--settings: there is no model 'resnet19'"),
         (["--settings", "mnist/resnet8"], "--settings: there is no data set 'mnist'"),
+        (["--settings", "digits"], "--settings: 'digits' is no setting; write dataset/model, like cifar10/resnet8"),
+        (["--data", "nowhere"], "--data nowhere: there is no such folder"),
         (["--size", "32"], "--size needs the network that is asked: --model NAME"),
         (["--size", "big", "--model", "tiny"], "--size is a side in pixels"),
         (["--size", "32", "--model", "resnet50"], "too small for resnet50"),
@@ -316,33 +318,25 @@ def test_plot_sets_costs_against_accuracies_of_one_protocol(mixbench, tmp_path, 
     assert "PuzzleMix (3)" in (tmp_path / "plot.svg").read_text()
 
 
-def a_measurement():
+def a_measurement(trials):
     alone = timed(Run(method="simple", dataset="16", model="resnet8", epochs=1), batch_size=4)
-    return side_by_side([alone], machine=devices.here(), made_up=True)
+    return side_by_side([alone], machine=devices.here(), made_up=True, trials=trials)
 
 
-def measure(run, attempt, store, *, trials, told=lambda *_: None):
-    return train(run, attempt, Execution(trials=trials), store.read_weights, told)
+def measure(run, attempt, store, told):
+    return train(run, attempt, Execution(), store.read_weights, told)
 
 
 def test_a_measurement_that_is_stopped_goes_on_with_the_readings_that_it_has(tmp_path):
-    run, store, steps = a_measurement(), Store(tmp_path, tell=print), []
+    run, store, steps = a_measurement(5), Store(tmp_path, tell=print), []
     with pytest.raises(StoppedError), store.claim(run, Execution()) as attempt:
-        measure(run, attempt, store, trials=5, told=lambda *_: attempt.stop.set())
+        measure(run, attempt, store, lambda *_: attempt.stop.set())
     with store.claim(run, Execution()) as attempt:
-        trained = measure(run, attempt, store, trials=5, told=lambda done, of, known: steps.append(done))
+        trained = measure(run, attempt, store, lambda done, of, known: steps.append(done))
     assert steps == [2, 3, 4, 5]
     assert trained.evaluation.metrics == {"rounds": 5}
     (row,) = json.loads(trained.files["times.json"])["record"]["rows"]
     assert {len(times) for of in row["columns"].values() for times in of.values()} == {5}
-
-
-def test_a_measurement_goes_on_for_fewer_rounds_than_it_was_begun_for(tmp_path):
-    run, store = a_measurement(), Store(tmp_path, tell=print)
-    with pytest.raises(StoppedError), store.claim(run, Execution(trials=9)) as attempt:
-        measure(run, attempt, store, trials=9, told=lambda done, of, known: done == 4 and attempt.stop.set())
-    with store.claim(run, Execution(trials=3)) as attempt:
-        assert measure(run, attempt, store, trials=3).evaluation.metrics == {"rounds": 4}
 
 
 def test_a_measurement_is_refused_on_another_machine(tmp_path):

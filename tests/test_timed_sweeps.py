@@ -9,6 +9,7 @@ from mixbench import catalog, devices, files
 from mixbench.execution import Execution
 from mixbench.launch import launch, plan
 from mixbench.resolve import load_sweep
+from mixbench.status import state_of
 from mixbench.store import Store
 
 TIMES = """\
@@ -130,7 +131,7 @@ def measured(tmp_path_factory):
     (folder / "times.yaml").write_text(TIMES)
     sweep = load_sweep(folder / "times.yaml", data=folder, results=folder / "results")
     store = Store(folder / "results", tell=watcher.told)
-    launch(plan(sweep, store), store, Execution(data=str(folder), trials=2), 2, watcher)
+    launch(plan(sweep, store), store, Execution(data=str(folder), minutes=0.01), 2, watcher)
     assert not watcher.bad
     return folder, watcher
 
@@ -219,7 +220,9 @@ def test_report_never_mixes_machines(mixbench, written, elsewhere):
     said = mixbench("report", "times.yaml", "--machine", "A small GPU")
     assert "A small GPU; 1 thread" in said.out
     assert "A large GPU" not in said.out
-    assert "Not measured on Mine" in " ".join(mixbench("report", "times.yaml", "--machine", "Mine").out.split())
+    nobody = mixbench("report", "times.yaml", "--machine", "Mine")
+    assert nobody.code == 2
+    assert "--machine Mine: it has no times of times; there are: A large GPU; A small GPU" in nobody.err
 
 
 @pytest.mark.parametrize(
@@ -248,6 +251,7 @@ def test_a_measurement_without_its_readings_is_made_again(elsewhere, load, tmp_p
     assert store.complete(run)
     next(store.folder(run).glob("times-*")).unlink()
     assert not store.complete(run)
+    assert state_of(run, store) != "done"
     assert store.claim(run, Execution()) is not None
 
 

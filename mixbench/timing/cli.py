@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixbench.options import data_option, results_option
+from mixbench.options import DATA, data_option, results_option
 from mixbench.running import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -132,7 +132,6 @@ def _measure(runs: Sequence[Run], store: Store, asked: dict[str, Any]) -> int:
         device=device,
         threads=asked["threads"],
         data=str(asked["data"]),
-        trials=asked["trials"],
         minutes=None if minutes is None else minutes / len(runs),
     )
     planned = plan(sweep_of(runs), store, retry_failed=True)
@@ -154,7 +153,8 @@ def _kept(beginning: str, store: Store) -> Measured:
     run = status.find(beginning, store)
     found = measured(run, store)
     if found is None:
-        raise ValueError(f"--again {beginning}: {run.folder} has read no clock; name a finished run of task: time")
+        what = "is not done" if run.task == "time" else "has read no clock"
+        raise ValueError(f"--again {beginning}: {run.folder} {what}; name a finished run of task: time")
     return found
 
 
@@ -171,6 +171,8 @@ def _request(asked: dict[str, Any]) -> Request:
     from mixbench.timing.runs import facts_of
 
     device = devices.choose(asked["device"])
+    if asked["data"] != DATA and not asked["data"].is_dir():
+        raise ValueError(f"--data {asked['data']}: there is no such folder")
     if asked["settings"] is not None and asked["size"] is not None:
         raise ValueError("--settings and --size both say what is mixed; give one of them")
     if asked["model"] is not None and asked["size"] is None:
@@ -185,6 +187,7 @@ def _request(asked: dict[str, Any]) -> Request:
         rows=rows_of(_words(asked["methods"]), device=device),
         batch_size=asked["batch_size"],
         precisions=checked_precisions(_words(asked["precision"]) or []),
+        trials=asked["trials"] or 0,
         machine=devices.machine(Execution(device=device, threads=asked["threads"])),
     )
 

@@ -179,10 +179,9 @@ def limits(run: Run, execution: Execution) -> Limits:
     """How many rounds there are: as many as is asked for, else until medians are known, or the time is up."""
     usual = MINI_MINUTES if run.mini else CPU_MINUTES if execution.device == "cpu" else math.inf
     minutes = execution.minutes or usual
-    if execution.trials is None:
+    if not run.trials:
         return Limits(seconds=60 * minutes)
-    warm_up = min(Limits.warm_up, execution.trials)
-    return Limits(warm_up=warm_up, fewest=execution.trials, most=execution.trials, seconds=60 * minutes)
+    return Limits(warm_up=min(Limits.warm_up, run.trials), fewest=run.trials, most=run.trials, seconds=60 * minutes)
 
 
 def load() -> float:

@@ -51,6 +51,7 @@ class Request:
         rows: the methods.
         batch_size: images of a batch.
         precisions: as runs name them.
+        trials: rounds; 0: as many as it takes.
         machine: by its name.
     """
 
@@ -58,6 +59,7 @@ class Request:
     rows: Sequence[Row]
     batch_size: int
     precisions: Sequence[str]
+    trials: int
     machine: str
 
     def subjects(self, store: Store) -> dict[str, list[tuple[Row, Run]]]:
@@ -70,8 +72,9 @@ class Request:
 
     def measurements(self, subjects: Mapping[str, Sequence[Run]], made_up: Collection[str], store: Store) -> list[Run]:
         """The measurements of these subjects by setting, some with made-up pictures; of seeds not measured before."""
+        about: dict[str, Any] = {"machine": self.machine, "trials": self.trials}
         each = (
-            side_by_side(subjects[setting], machine=self.machine, precision=precision, made_up=setting in made_up)
+            side_by_side(subjects[setting], precision=precision, made_up=setting in made_up, **about)
             for setting in self.settings
             for precision in self.precisions
         )

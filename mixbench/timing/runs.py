@@ -121,6 +121,8 @@ def facts_of(setting: str) -> Facts:
         ValueError: there is no such data set or model, or its pictures are too small for it.
     """
     dataset, _, model = setting.rpartition("/")
+    if not dataset:
+        raise ValueError(f"'{setting}' is no setting; write dataset/model, like cifar10/resnet8")
     if model not in MODELS:
         raise ValueError(f"there is no model '{model}'; there are: {', '.join(MODELS)}")
     if dataset in DATASETS:
