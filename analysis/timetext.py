@@ -120,7 +120,7 @@ def _texts(line: Line) -> list[str]:
         *(_time(line.columns.get(name), name) for name in COLUMNS),
         _ratio(line.steps),
         _ratio(line.relative),
-        "" if line.claim is None else f"{line.claim:.2f}",
+        "" if line.claim is None else f"{line.claim:.2f}" + f" ({line.verdict})" * bool(line.verdict),
         floor,
         f"{line.megabytes:.3g}",
     ]
