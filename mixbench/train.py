@@ -170,7 +170,8 @@ class State:
             step.load_state_dict(saved["optimiser"])
             streams.load_state_dict(saved["streams"])
             state.epoch, state.step, state.curve = saved["epoch"], saved["step"], saved["curve"]
-            state.losses[: state.step] = saved["losses"]
+            if step.learns:  # a bank's checkpoint of earlier versions holds some too
+                state.losses[: state.step] = saved["losses"]
             state.makers = saved["makers"]
             break
         if maker(execution) not in state.makers:

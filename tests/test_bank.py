@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from mixbench.execution import Execution
 from mixbench.launch import plan, prepare
 from mixbench.resolve import load_sweep
 from mixbench.spec import Run
+from mixbench.step import Step
 from mixbench.store import Store
 from mixbench.streams import Streams
-from mixbench.train import train
+from mixbench.train import State, train
 
 TEACHER = Run(
     method="simple", dataset="digits", model="tiny", epochs=30, batch_size=50, pad=1, flip=False, train_images=200
@@ -274,3 +276,15 @@ def test_network_is_trained_with_the_mixes_of_a_bank_beside_natural_images(make,
     attempt = Store(tmp_path / "use", tell=print).claim(run, Execution())
     trained = train(run, attempt, Execution(), learned.get, ignore)
     assert trained.curve[1]["train_loss"] < trained.curve[0]["train_loss"]
+
+
+def test_checkpoint_of_an_earlier_version_which_kept_losses_of_a_bank_is_gone_on_from(tmp_path):
+    task = SimpleNamespace(trainable=torch.nn.Linear(1, 1), beside={}, steps=9, groups=[(BANK, [])])
+    step, streams = Step(BANK, task), Streams(0)
+    saved = {
+        "trainable": task.trainable.state_dict(), "beside": {}, "optimiser": step.optimiser.state_dict(),
+        "streams": streams.state_dict(), "epoch": 1, "step": 4, "losses": torch.zeros(4), "curve": [], "makers": [],
+    }  # fmt: skip
+    attempt = SimpleNamespace(saved=lambda: iter([materials.as_bytes(saved)]))
+    state = State.restored(attempt, task, step, streams, Execution())
+    assert (state.epoch, state.step, len(state.losses)) == (1, 4, 0)
