@@ -42,7 +42,8 @@ def report(
     Raises:
         ValueError: as `mixbench.resolve.load_sweep`, `analysis.table.build` and `analysis.timereport`.
     """
-    answer = answers.Answer(store.root, [str(path), str(store.root), str(data), form, metric, str(mini), command])
+    question = (path, store.root, data, form, metric, mini, command, machine)
+    answer = answers.Answer(store.root, list(map(str, question)))
     text = answer.kept()
     if text is not None:
         return text

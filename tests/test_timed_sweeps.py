@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from analysis import answers
 from mixbench import catalog, devices, files
 from mixbench.execution import Execution
 from mixbench.launch import launch, plan
@@ -235,6 +236,15 @@ def test_report_never_mixes_machines(mixbench, written, elsewhere):
 def test_report_refuses_options_that_mean_nothing(mixbench, written, tiny, words, sentence):
     said = mixbench("report", *words)
     assert (said.code, sentence in said.err) == (2, True)
+
+
+def test_report_refuses_a_machine_also_where_its_text_is_kept(mixbench, tiny, tmp_path, finish, monkeypatch):
+    for run in [run for cell in load_sweep(tiny, data=tmp_path, results=tmp_path).cells for run in cell.runs]:
+        finish(tmp_path / "results", run)
+    monkeypatch.setattr(answers, "SETTLED_SECONDS", -1e9)  # as if all of it were old
+    assert mixbench("report", "tiny.yaml").code == 0
+    assert list((tmp_path / "results" / answers.FOLDER).iterdir())
+    assert mixbench("report", "tiny.yaml", "--machine", "Mine").code == 2
 
 
 def test_report_says_when_the_methods_are_not_those_that_were_measured(mixbench, written, elsewhere, monkeypatch):
