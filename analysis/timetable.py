@@ -39,7 +39,6 @@ class Line:
     """A method's line in a part.
 
     Attributes:
-        method: by name.
         label: how tables print it.
         columns: milliseconds for `IMAGES`, by `COLUMNS`; those that it has.
         relative: its cold time over that of `RELATIVE_TO`; None where that was not timed.
@@ -53,7 +52,6 @@ class Line:
         notes: what to know of it.
     """
 
-    method: str
     label: str
     columns: Mapping[str, Times]
     relative: Ratio | None
@@ -130,7 +128,6 @@ def _line(
     cold = columns["cold"].mean
     relative = ratio(found["cold"], other["cold"]) if other else None
     return Line(
-        method=row["method"],
         label=label,
         columns=columns,
         relative=relative,

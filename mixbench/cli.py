@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from mixbench import printing
 from mixbench.data import cli as holdings
 from mixbench.options import command_for, data_option, mini_option, results_option
+from mixbench.printing import cli as printing
 from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED
 from mixbench.timing import cli as timekeeping
 
@@ -86,7 +86,7 @@ def run(
         watcher.told(sentence)
     if dry_run:
         return running.list_todo(planned, store)
-    execution = running.execution(grid, how)
+    execution = running.execution(how, grid.places)
     facts = prepare(planned, store, execution)
     if not planned.todo:
         if not quiet:

@@ -13,9 +13,12 @@ from mixbench.execution import Execution
 
 def maker(execution: Execution) -> dict[str, Any]:
     """Who computes now: the code's commit, the device by its name, and the execution."""
-    on_gpu = execution.device.startswith("cuda")
-    device = torch.cuda.get_device_name() if on_gpu else provenance.processor()
-    return {"commit": provenance.commit(), "device": device, "execution": execution.bits()}
+    return {"commit": provenance.commit(), "device": device_of(execution), "execution": execution.bits()}
+
+
+def device_of(execution: Execution) -> str:
+    """The GPU or processor that computes, by its name."""
+    return torch.cuda.get_device_name() if execution.device.startswith("cuda") else provenance.processor()
 
 
 def merged(makers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import click
 if TYPE_CHECKING:
     from mixbench.display import Quiet
     from mixbench.execution import Execution
-    from mixbench.grid import Sweep
     from mixbench.launch import Plan
     from mixbench.store import Store
 
@@ -19,8 +18,12 @@ DONE, FAILED, BAD_INPUT, DISK, INTERRUPTED = 0, 1, 2, 74, 130
 """How a command ends: its exit code."""
 
 
-def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
+def execution(how: Mapping[str, Any], places: Mapping[str, str] | None = None) -> Execution:
     """How a sweep is computed, by the options of the command line.
+
+    Args:
+        how: the options.
+        places: where own image folders and checkpoints lie, see `Execution.places`; None: there are none.
 
     Raises:
         ValueError: a GPU is asked for and none is there.
@@ -32,7 +35,7 @@ def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
         device=choose(how["device"]),
         threads=how["threads"],
         data=str(how["data"]),
-        places=grid.places,
+        places=places or {},
         channels_last=how["layout"] == "channels_last",
         workers=how["workers"],
         cuda_graph=how["cuda_graph"],
@@ -43,18 +46,8 @@ def execution(grid: Sweep, how: Mapping[str, Any]) -> Execution:
 def machine(how: Mapping[str, Any]) -> Callable[[], str]:
     """What names the machine that a sweep of measurements would be about."""
     from mixbench import devices
-    from mixbench.execution import Execution
 
-    def named() -> str:
-        execution = Execution(
-            device=devices.choose(how["device"]),
-            threads=how["threads"],
-            channels_last=how["layout"] == "channels_last",
-            cuda_graph=how["cuda_graph"],
-        )
-        return devices.machine(execution)
-
-    return named
+    return lambda: devices.machine(execution(how))
 
 
 def watcher(*, quiet: bool, total: int = 0, aside: bool = False) -> Quiet:

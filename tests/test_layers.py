@@ -17,7 +17,7 @@ PACKAGES = ("methods", "mixbench", "analysis")
 FLOORS = {"methods": {"methods"}, "mixbench": {"methods", "mixbench"}, "analysis": {"methods", "mixbench", "analysis"}}
 METHODS_NEED = {"torch", "torchvision", "numpy", "scipy", "PIL", "numba"}
 
-COMMANDS = ("mixbench.cli", "mixbench.timing.cli", "mixbench.printing", "mixbench.__main__")
+COMMANDS = ("mixbench.cli", "mixbench.timing.cli", "mixbench.printing.cli", "mixbench.__main__")
 """Stand on top, and may import all."""
 
 MAY_IMPORT_TORCH = {
@@ -40,12 +40,12 @@ MAY_IMPORT_TORCH = {
     "mixbench.step",
     "mixbench.streams",
     "mixbench.tasks",
+    "mixbench.timing.circumstances",
     "mixbench.timing.clocks",
     "mixbench.timing.floor",
     "mixbench.timing.given",
     "mixbench.timing.inputs",
     "mixbench.timing.kernels",
-    "mixbench.timing.machine",
     "mixbench.timing.measuring",
     "mixbench.timing.subjects",
     "mixbench.train",

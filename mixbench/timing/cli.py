@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from mixbench.running import DONE, FAILED
 if TYPE_CHECKING:
     from analysis.measured import Measured
     from analysis.timetable import Claims
+    from mixbench.execution import Execution
     from mixbench.spec import Run
     from mixbench.store import Store
     from mixbench.timing.request import Request
@@ -61,13 +63,14 @@ def command(form: str, train: bool, again: str | None, plot: Path | None, result
         found = [_kept(beginning.strip(), store) for beginning in again.split(",")]
         drawing = plot and _drawing(plot, [one.run.setting for one in found], store)
     else:
-        request = _request(asked)
+        execution = _execution(asked)
+        request = _request(asked, execution)
         made_up = request.made_up(asked["data"], results)
         drawing = plot and _drawing(plot, request.settings, store)
         if train:
             training.train(request, asked["data"], results)
         runs = request.measurements(_subjects(request, store), made_up, store)
-        code = _measure(runs, store, asked)
+        code = _measure(runs, store, execution)
         if code != DONE:
             return code
         found = [_kept(run.id, store) for run in runs]
@@ -119,26 +122,32 @@ def _subjects(request: Request, store: Store) -> dict[str, list[Run]]:
     return subjects
 
 
-def _measure(runs: Sequence[Run], store: Store, asked: dict[str, Any]) -> int:
-    """Have the measurements made, one after the other, with nothing beside them; how the command ends."""
-    from mixbench import devices, running
+def _execution(asked: dict[str, Any]) -> Execution:
+    """How it is measured; its minutes are for all measurements together.
+
+    Raises:
+        ValueError: a GPU is asked for and none is there.
+    """
+    from mixbench import devices
     from mixbench.execution import Execution
-    from mixbench.launch import check_writable, plan
-    from mixbench.timing.runs import CPU_MINUTES, sweep_of
+    from mixbench.timing.runs import CPU_MINUTES
 
     device = devices.choose(asked["device"])
     minutes = asked["max_minutes"] or (CPU_MINUTES if device == "cpu" else None)
-    execution = Execution(
-        device=device,
-        threads=asked["threads"],
-        data=str(asked["data"]),
-        minutes=None if minutes is None else minutes / len(runs),
-    )
+    return Execution(device=device, threads=asked["threads"], data=str(asked["data"]), minutes=minutes)
+
+
+def _measure(runs: Sequence[Run], store: Store, execution: Execution) -> int:
+    """Have the measurements made, one after the other, with nothing beside them; how the command ends."""
+    from mixbench import running
+    from mixbench.launch import check_writable, plan
+    from mixbench.timing.runs import sweep_of
+
+    each = replace(execution, minutes=execution.minutes and execution.minutes / len(runs))
     planned = plan(sweep_of(runs), store, retry_failed=True)
     check_writable(store.root)
-    code = running.work(planned, store, execution, 1, running.watcher(quiet=False, total=len(runs), aside=True))
-    failed = [run for run in runs if store.times(run) is None]
-    return FAILED if code == DONE and failed else code
+    code = running.work(planned, store, each, 1, running.watcher(quiet=False, total=len(runs), aside=True))
+    return FAILED if code == DONE and not all(map(store.complete, runs)) else code
 
 
 def _kept(beginning: str, store: Store) -> Measured:
@@ -158,37 +167,35 @@ def _kept(beginning: str, store: Store) -> Measured:
     return found
 
 
-def _request(asked: dict[str, Any]) -> Request:
+def _request(asked: dict[str, Any], execution: Execution) -> Request:
     """What the options ask for.
 
     Raises:
         ValueError: it cannot be measured; names the option.
     """
     from mixbench import devices
-    from mixbench.execution import Execution
     from mixbench.recipes import blaming
     from mixbench.timing.request import USUAL, Request, checked_precisions, rows_of, sized
     from mixbench.timing.runs import facts_of
 
-    device = devices.choose(asked["device"])
     if asked["data"] != DATA and not asked["data"].is_dir():
         raise ValueError(f"--data {asked['data']}: there is no such folder")
     if asked["settings"] is not None and asked["size"] is not None:
         raise ValueError("--settings and --size both say what is mixed; give one of them")
     if asked["model"] is not None and asked["size"] is None:
         raise ValueError("--model is the network of --size; with --settings it is named there, like cifar10/resnet18")
-    named = _words(asked["settings"]) or list(USUAL[device])
+    named = _words(asked["settings"]) or list(USUAL[execution.device])
     settings = named if asked["size"] is None else sized(_words(asked["size"]) or [], asked["model"])
     with blaming("--settings" if asked["size"] is None else "--size"):
         for setting in settings:
             facts_of(setting)
     return Request(
         settings=settings,
-        rows=rows_of(_words(asked["methods"]), device=device),
+        rows=rows_of(_words(asked["methods"]), device=execution.device),
         batch_size=asked["batch_size"],
         precisions=checked_precisions(_words(asked["precision"]) or []),
         trials=asked["trials"] or 0,
-        machine=devices.machine(Execution(device=device, threads=asked["threads"])),
+        machine=devices.machine(execution),
     )
 
 

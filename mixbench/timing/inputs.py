@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from methods import Batch
 from mixbench import materials
-from mixbench.data import Content, Facts
+from mixbench.data import Facts
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.streams import Streams
@@ -71,7 +71,7 @@ def inputs(run: Run, execution: Execution, streams: Streams, *, most: int) -> In
         ValueError: the data have fewer images than a batch.
         mixbench.data.DataError: they are missing or damaged.
     """
-    content = _at_hand(run, execution)
+    content = None if run.made_up else materials.load(run, execution)[1]
     if content is None:
         facts, source = facts_of(run.setting), "made-up 8-bit pictures"
         found = _made_up(facts, run.batch_size, execution, streams.generator("pictures"))
@@ -85,11 +85,6 @@ def inputs(run: Run, execution: Execution, streams: Streams, *, most: int) -> In
     ]
     known = (content.fingerprint, content.official) if content else ("", False)
     return Inputs(batches, facts, source, *known)
-
-
-def _at_hand(run: Run, execution: Execution) -> Content | None:
-    """What is known of the data; None where they are made up."""
-    return None if run.made_up else materials.load(run, execution)[1]
 
 
 def _trained_on(run: Run, execution: Execution, streams: Streams) -> Iterator[Batch]:

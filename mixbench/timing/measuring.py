@@ -22,10 +22,10 @@ from mixbench.spec import Run
 from mixbench.streams import Streams
 from mixbench.tasks import Curve, Evaluation
 from mixbench.timing import floor
+from mixbench.timing.circumstances import circumstances
 from mixbench.timing.clocks import DeviceClock
 from mixbench.timing.given import Given
 from mixbench.timing.inputs import cache_bytes, inputs
-from mixbench.timing.machine import machine
 from mixbench.timing.rounds import Clock, HostClock, Limits, Reading, rounds
 from mixbench.timing.runs import CPU_MINUTES, MINI_MINUTES
 from mixbench.timing.subjects import EPOCHS, LARGEST_CROPPED, PAD, Subject, views_of_an_image
@@ -145,7 +145,7 @@ class Measure:
         rows = [self._row(place, subject) for place, subject in enumerate(self._subjects)]
         pictures = {"source": self._inputs.source, "batches": len(self._inputs.batches)}
         record = {
-            "machine": machine(self._execution),
+            "machine": circumstances(self._execution),
             "rates": asdict(self._rates),
             "clock": list(self._clock.names),
             "load": [self._begun, load()],
