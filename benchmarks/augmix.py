@@ -10,13 +10,12 @@ up; those of 224 are cut out of scikit-learn's two photographs.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from claims import Claim, faster, options, publish
+from claims import Claim, by_turns, faster, options, publish
 from loop import load
 from machine import as_a_worker, heading
 from PIL import Image, ImageOps
@@ -46,7 +45,7 @@ def main() -> None:
     for name, (count, side) in SIZES.items():
         x = (small(pictures) if side == 32 else large(side))[:count].contiguous(memory_format=torch.channels_last)
         images = [Image.fromarray(image) for image in (255 * x).round().byte().permute(0, 2, 3, 1).numpy()]
-        found[name] = spent(ways(x, images), asked.rounds)
+        found[name] = by_turns(ways(x, images), asked.rounds)
         lines.append(f"| {name} | {' | '.join(f'{statistics.median(each):.0f}' for each in found[name].values())} |")
     publish("augmix", asked.out, "\n".join([*lines, ""]), [claim(found[CIFAR])])
 
@@ -66,17 +65,6 @@ def ways(x: Tensor, images: list[Image.Image]) -> Mapping[str, Callable[[], obje
         "one by one": lambda: torch.stack([view for image in images for view in views(image)]),
         "torchvision": lambda: torch.stack([theirs(image) for image in tensors for _ in range(MIXTURES)]),
     }
-
-
-def spent(ways: Mapping[str, Callable[[], object]], rounds: int) -> Mapping[str, Sequence[float]]:
-    """CPU milliseconds of each, in so many rounds after a first one."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, make in ways.items():
-            begun = time.process_time()
-            make()
-            times[name] += [1000 * (time.process_time() - begun)] if number else []
-    return times
 
 
 def views(image: Image.Image) -> list[Tensor]:

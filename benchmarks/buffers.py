@@ -8,14 +8,13 @@ longer than the mixing; workers have freed memory handed out again, see `mixbenc
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import median
 from typing import cast
 
 import torch
-from claims import faster, options, publish
+from claims import by_turns, faster, options, publish
 from machine import as_a_worker, heading
 from torch import Tensor
 
@@ -38,12 +37,7 @@ def main() -> None:
         "a copy": x.clone,
         "a copy into a kept buffer": partial(kept.copy_, x),
     }
-    spent: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(asked.rounds + 2):
-        for name, call in calls.items():
-            begun = time.process_time()
-            call()
-            spent[name] += [1000 * (time.process_time() - begun)] if number > 1 else []
+    spent = by_turns(calls, asked.rounds, thrown_away=2)
     how = f"batch {BATCH} of 3 x {SIDE} x {SIDE}, one thread, CPU time, median of {asked.rounds} rounds"
     lines = [heading("Buffers", how), "| what | ms |", "|---|---|"]
     lines += [f"| {name} | {median(each):.1f} ({min(each):.1f} to {max(each):.1f}) |" for name, each in spent.items()]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -74,6 +75,17 @@ def measured(what: str, each: Iterable[float], target: float, unit: str = "times
 def faster(what: str, ours: Sequence[float], theirs: Sequence[float], target: float) -> Claim:
     """How many times as long others take, round by round."""
     return measured(what, [other / mine for mine, other in zip(ours, theirs, strict=True)], target)
+
+
+def by_turns(works: Mapping[str, Callable[[], object]], rounds: int, *, thrown_away: int = 1) -> dict[str, list[float]]:
+    """CPU milliseconds of each work in every round; some rounds more come first and do not count."""
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(thrown_away + rounds):
+        for name, work in works.items():
+            begun = time.process_time()
+            work()
+            spent[name] += [1000 * (time.process_time() - begun)] if number >= thrown_away else []
+    return spent
 
 
 def options(doc: str | None, *, rounds: int) -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ The step as training does it, beside the same with one thing left as torch has i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from statistics import median
@@ -17,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from claims import Claim, faster, options, publish
+from claims import Claim, by_turns, faster, options, publish
 from machine import as_a_worker, heading
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,7 +42,7 @@ def main() -> None:
     lines, claims = ["| step | ms |", "|---|---|"], []
     for model in asked.models.split(","):
         for precision in ("float32", "bfloat16"):
-            spent = timed(steps(model, precision), asked.rounds)
+            spent = by_turns(steps(model, precision), asked.rounds, thrown_away=2)
             lines += [f"| {model}, {precision}, {name} | {median(each):.1f} |" for name, each in spent.items()]
             claims += claimed(f"{model}, {precision}", spent)
     how = f"batch {BATCH} of 3 x 32 x 32, one thread, CPU time, median of {asked.rounds} rounds"
@@ -95,17 +94,6 @@ def sliced(shortcut: Any, x: Tensor) -> Tensor:
     """A shortcut without weights, whose gradient is contiguous, so that in channels_last two layouts meet."""
     stride, zeros = shortcut._stride, shortcut._zeros
     return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, zeros, zeros))
-
-
-def timed(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU milliseconds of each in every round; two more rounds come first and are thrown away."""
-    spent: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 2):
-        for name, work in works.items():
-            begun = time.process_time()
-            work()
-            spent[name] += [1000 * (time.process_time() - begun)] if number > 1 else []
-    return spent
 
 
 def claimed(whose: str, spent: Mapping[str, list[float]]) -> list[Claim]:
