@@ -21,9 +21,10 @@ from typing import Any
 
 from mixbench import catalog, files, provenance
 from mixbench.alone import sharing
-from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError
+from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError, TimeOverError
 from mixbench.execution import Execution
 from mixbench.result import Result, payload_of
+from mixbench.signals import STOPS, Stop
 from mixbench.spec import Run
 from mixbench.store import Store
 
@@ -52,10 +53,14 @@ def _attempt(run: Run, job: Mapping[str, Any], stop: _Stop, tell: Tell) -> dict[
         attempt = store.claim(run, execution, dead=job["dead"])
         if attempt is None:
             return {"state": "elsewhere"}
+        attempt.until = time.monotonic() + job["seconds"] if "seconds" in job else None
         tell({"event": "started", "run": run.id})
         shared = sharing(store.root, alone=run.task == "time", stop=attempt.stop, tell=attempt.tell)
         with stop.watching(attempt), attempt, _output_to(attempt.place / "out.txt"), shared:
+            attempt.check_progress()
             execute(run, attempt, store, execution, tell)
+    except TimeOverError as error:
+        return {"state": "stopped", "text": str(error), "time_over": True}
     except (StoppedError, FencedError) as error:
         return {"state": "stopped", "text": str(error)}
     except Exception as error:
@@ -74,7 +79,7 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
 
     begun = time.monotonic()
     torch.set_num_threads(execution.threads)
-    progress = _Progress(run, tell)
+    progress = _Progress(run, attempt, tell)
     trained = train(run, attempt, execution, store.read_weights, progress)
     progress.over(trained.evaluation.metrics)
     result = Result(
@@ -101,14 +106,14 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
     attempt.finish(payload_of(run, result), artifacts)
 
 
-class _Stop:
+class _Stop(Stop):
     """Hears the signals that ask to stop and passes them on to the attempt at work."""
 
     def __init__(self) -> None:
-        self.asked = False
+        super().__init__(STOPS)
         self._attempt: Attempt | None = None
-        signal.signal(signal.SIGTERM, self._hear)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's: it asks with SIGTERM
+        self.listen()
         _die_with_parent()
 
     @contextlib.contextmanager
@@ -122,17 +127,19 @@ class _Stop:
         finally:
             self._attempt = None
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.asked = True
-        if self._attempt is not None:
+    def hear(self, number: int, frame: FrameType | None = None) -> None:
+        """Remember, and tell the attempt."""
+        super().hear(number, frame)
+        if self.asked and self._attempt is not None:
             self._attempt.stop.set()
 
 
 class _Progress:
     """Tells how far a run is, now and then."""
 
-    def __init__(self, run: Run, tell: Tell) -> None:
+    def __init__(self, run: Run, attempt: Attempt, tell: Tell) -> None:
         self._run = run
+        self._attempt = attempt
         self._tell = tell
         self._told = self._begun = time.monotonic()
         self._first: int | None = None
@@ -155,8 +162,8 @@ class _Progress:
         self._say(metrics)
 
     def _say(self, metrics: Mapping[str, float]) -> None:
-        about = {"run": self._run.id, "steps": self._steps, "of": self._of, "metrics": dict(metrics)}
-        self._tell({"event": "progress", **about, **self.rate()})
+        self._attempt.standing = {"steps": self._steps, "of": self._of, "metrics": dict(metrics), **self.rate()}
+        self._tell({"event": "progress", "run": self._run.id, **self._attempt.standing})
 
     def rate(self) -> dict[str, float]:
         """Training images a second of this attempt, evaluations included, each batch as a full one."""
