@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from mixbench import files, provenance
@@ -27,6 +27,9 @@ EVERY_SECONDS = 600.0
 """The longest time without a checkpoint, also in the middle of an epoch."""
 
 KEPT_CHECKPOINTS = 2
+
+NOWHERE: Mapping[str, Any] = MappingProxyType({"steps": 0})
+"""Where an attempt stands that has just begun."""
 
 FRUITLESS = 3
 """Attempts in a row that got no further, by which a run is known to kill its process whenever it is tried."""
@@ -59,6 +62,10 @@ class OtherDataError(ValueError):
     """A run was begun on other data than those at hand."""
 
 
+class OtherCodeError(RuntimeError):
+    """A run cannot be done as it was meant where it was to be: its code has changed, or there is no GPU."""
+
+
 class Attempt:
     """One try at a run, a context manager: a heartbeat while inside, ``end.json`` on the way out.
 
@@ -77,7 +84,7 @@ class Attempt:
         self.stop = threading.Event()
         self.tell = tell
         self.until: float | None = None
-        self.standing: Mapping[str, Any] = {}
+        self.standing: Mapping[str, Any] = NOWHERE
         self._checkpoint_seconds = execution.checkpoint_seconds
         self._saved_at = time.monotonic()
         self._asked_at: float | None = None
@@ -246,7 +253,7 @@ class Attempt:
 
 def is_retryable(error: BaseException) -> bool:
     """Whether a failed run may simply be run again: the disk, the data or what it needs were at fault, not the work."""
-    if isinstance(error, OtherDataError | MissingNeedError):
+    if isinstance(error, OtherDataError | OtherCodeError | MissingNeedError):
         return True
     return isinstance(error, OSError) and error.errno in files.DISK_ERRORS
 
@@ -263,14 +270,14 @@ def claim(folder: Path, number: int, execution: Execution, *, tell: Callable[[st
     """Take this number, or None where somebody else just took it."""
     about = {"schema": SCHEMA, "run": folder.name, "commit": provenance.commit(), "execution": asdict(execution)}
     about |= provenance.process() | {"job": provenance.job(), "step": begun_at(folder)}
-    born = {"attempt.json": files.encode(about), "hb": files.encode({})}
+    born = {"attempt.json": files.encode(about), "hb": files.encode(NOWHERE)}
     if not files.claim(folder / "attempts" / str(number), born):
         return None
     return Attempt(folder, number, execution, tell=tell)
 
 
 def about(folder: Path, number: int) -> dict[str, Any]:
-    """What an attempt said of itself when it began: who it is, where, and how it computes; nothing where that is gone."""
+    """What an attempt said of itself when it began, who, where and how; nothing where that is gone."""
     try:
         return files.read(folder / "attempts" / str(number) / "attempt.json") or {}
     except files.DamagedError:

@@ -81,11 +81,13 @@ class Lent:
         stop: hears when it is taken back.
         until: when it will be, on the monotonic clock; None: that is not known.
         patience: seconds that a run which is at work elsewhere is waited for, before it is left to whoever has it.
+        withdrawn: says, before each run, whether none may begin any more.
     """
 
     stop: Stop
     until: float | None
     patience: float
+    withdrawn: Callable[[], bool]
 
 
 @dataclass
@@ -172,6 +174,9 @@ class Pool:
             ready = next((run for run in self._waiting if self._is_ready(run)), None)
             if ready is None:
                 return
+            if self._lent and self._lent.withdrawn():
+                self._stop.hear(signal.SIGTERM)
+                return
             self._waiting.remove(ready)
             self._start(slot, ready)
 
@@ -187,7 +192,11 @@ class Pool:
             slot.worker = WorkerProcess(slot.environment)
             self._selector.register(slot.worker.told, selectors.EVENT_READ, slot)
         slot.run = run
-        job = {"run": run.to_dict(), "execution": asdict(self._execution_of(run)), "results": str(self._store.root)}
+        job: dict[str, Any] = {
+            "run": run.to_dict(),
+            "execution": asdict(self._execution_of(run)),
+            "results": str(self._store.root),
+        }
         if self._lent and self._lent.until is not None:
             job["seconds"] = self._lent.until - time.monotonic()
         # A worker that looks for the first time could not yet tell a dead attempt of another machine from a living one.

@@ -65,8 +65,9 @@ def process(pid: int | None = None) -> dict[str, str | int]:
 
 
 def job() -> dict[str, Any]:
-    """The SLURM job that this process is part of: its name, id, index in its array, how often it was restarted, its
-    node, and the GPUs that it was given; nothing outside of one.
+    """The task of SLURM that this process is part of, how often it was restarted, and what it was given.
+
+    Nothing outside of one.
     """
     said = os.environ
     if "SLURM_JOB_ID" not in said:

@@ -13,13 +13,13 @@ STOPS = frozenset({signal.SIGTERM, signal.SIGUSR2})
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Inside, nobody hears `STOPS`; they are heard on the way out.
+def held(numbers: Collection[int] = STOPS) -> Iterator[None]:
+    """Inside, nobody hears these signals; they are heard on the way out.
 
     A process that is started inside is born deaf to them, so that none can kill it before it is ready: what is sent
     meanwhile reaches it when it calls `heed`.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

@@ -59,6 +59,7 @@ class Run:
     criterion: str = "ce"  # cross-entropy; or bce, binary cross-entropy on the softmax
     ema: float = 0.0  # after each step an average keeps this share of its weights; 0: there is none, scored beside it
     precision: str = "float32"
+    gpus: int = 1  # processes that share a batch: each mixes its part, and has batch statistics of its own
     checkpoint: str = ""  # import: SHA-256 of the file, all 64 digits, to be set beside what its publisher may say
     teacher: Run | None = None
     policy: Run | None = None  # the search whose mixing module is used
