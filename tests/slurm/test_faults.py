@@ -12,7 +12,7 @@ def test_f1_a_sweep_is_done_once_and_asked_again_submits_nothing(bench, referenc
 
 
 def test_f4_a_preempted_job_saves_and_goes_on_at_the_same_step(bench, cluster, reference):
-    bench.write(seeds="[0, 1]", epochs=100)
+    bench.write(seeds="[0, 1]", epochs=50)
     bench.run("--slurm", "partition=low", MIXBENCH_TEST_STEP_SECONDS="0.1")
     bench.wait_computed(2, steps=10)
     cluster.call("sbatch", "-p", "high", "-N2", "-c4", "--output=/dev/null", "--wrap", "sleep 2")
