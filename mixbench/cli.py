@@ -92,7 +92,7 @@ def run(
     for sentence in planned.outdated(store):
         watcher.told(sentence)
     if how["on"] == "slurm":
-        from mixbench.slurm import running as on_slurm
+        from mixbench.slurm import handing as on_slurm
 
         command = command_for(sweep, how["data"], how["results"], mini=mini)
         return on_slurm.run(planned, store, sweep, how, command, dry_run=dry_run)

@@ -12,6 +12,8 @@ from mixbench.spec import Run
 
 PACKAGES = ("mixbench", "methods")
 
+OLD_SECONDS = 7 * 86400.0
+
 
 def take(sweeps: Path) -> str:
     """Copy the code to below a results folder's ``sweeps``, unless it is there already; its mark."""
@@ -34,10 +36,10 @@ def place(sweeps: Path, mark: str) -> Path:
 
 
 def drop_unused(sweeps: Path, used: Iterable[str]) -> None:
-    """Remove the copies that no job will need any more."""
+    """Remove the copies that no job will need any more, once they are old: a cluster may forget jobs that go on."""
     kept = set(used)
-    for copy in (sweeps / "code").glob("*"):
-        if copy.name not in kept and not copy.name.startswith("."):
+    for copy in (sweeps / "code").glob("[!.]*"):
+        if copy.name not in kept and files.now(sweeps) - copy.stat().st_mtime > OLD_SECONDS:
             shutil.rmtree(copy, ignore_errors=True)
 
 

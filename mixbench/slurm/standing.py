@@ -13,7 +13,7 @@ from mixbench.grid import Sweep
 from mixbench.slurm import commands, submissions
 from mixbench.slurm.commands import UnknownError
 from mixbench.slurm.flights import Flight, in_flight
-from mixbench.slurm.running import is_at_work
+from mixbench.slurm.handing import is_at_work
 from mixbench.slurm.submissions import Submissions
 from mixbench.slurm.submit import log_of
 from mixbench.spec import Run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -24,6 +26,9 @@ from mixbench.slurm.commands import UnknownError
 from mixbench.slurm.site import Site
 from mixbench.slurm.submissions import Submission, Submissions, name_of, new_id
 from mixbench.spec import Run
+
+QUARTER = 15
+"""Seconds, of a minute."""
 
 UNSURE = re.compile(r"timed out|contact|connect|communicat|zero bytes|transport|response|unexpected message", re.I)
 """What sbatch says when it cannot know whether the job was taken."""
@@ -52,6 +57,7 @@ class Handover:
         execution: how its runs are computed.
         site: what the cluster wants to be told.
         code: the copy of the code that they run.
+        usual_minutes: of a job that asks for no time; None where that has no end, or nobody knows.
     """
 
     sweep: Sweep
@@ -59,13 +65,14 @@ class Handover:
     execution: Execution
     site: Site
     code: str
+    usual_minutes: float | None
 
     def submission(self, array: Array) -> Submission:
         """The record of an array."""
         chosen = execution_of(self.sweep, self.execution)
         base = asdict(self.execution)
         own = {run.id: _differing(asdict(chosen(run)), base) for run in array.runs}
-        minutes = self.site.minutes or array.minutes
+        minutes = self.site.minutes or array.minutes or self.usual_minutes
         return Submission(
             id=new_id(),
             sweep=name_of(self.sweep),
@@ -89,7 +96,7 @@ class Handover:
             time=None,  # submitit's own would be five minutes
             wckey=None,
             comment=f"mixbench {name_of(self.sweep)}",
-            signal_delay_s=self.site.signal_delay,
+            signal_delay_s=self._warned(submission.minutes),
             stderr_to_stdout=True,
             array_parallelism=array.parallel or len(array.tasks),
             setup=list(self.site.setup) or None,
@@ -99,6 +106,10 @@ class Handover:
         )
         executor.parameters["map_count"] = len(array.tasks)  # also of one: so that each task has an index
         return executor
+
+    def _warned(self, minutes: float | None) -> int:
+        """How long before its end a job is warned, in seconds: a short one not as soon as it begins."""
+        return self.site.signal_delay if minutes is None else min(self.site.signal_delay, int(QUARTER * minutes))
 
     def script(self, array: Array, submission: Submission, after: Sequence[str]) -> str:
         """What sbatch is given for an array."""
@@ -119,7 +130,7 @@ class Handover:
         # Who presses Ctrl-C now is heard when it is known, and written down, what became of it.
         with signals.held({signal.SIGINT, *signals.STOPS}):
             try:
-                with commands.clean_environment():
+                with commands.clean_environment(), contextlib.redirect_stderr(io.StringIO()):  # its errors say it again
                     executor = self.executor(array, submission, after)
                     job = executor._submit_command(self._command(submission))
             except Exception as error:

@@ -53,9 +53,7 @@ def run(planned: Plan, store: Store, sweep: Path, how: Mapping[str, Any], comman
 
 def execution_there(execution: Execution, asked: str | None) -> Execution:
     """How runs are computed in jobs, whose machines are not this one: on GPUs, unless the CPU is asked for."""
-    places = {content: str(Path(place).resolve()) for content, place in execution.places.items()}
-    data = str(Path(execution.data).resolve())
-    return replace(execution, device=asked or "cuda", data=data, places=places)
+    return replace(execution, device=asked or "cuda", data=str(Path(execution.data).resolve()))
 
 
 def hand_over(planned: Plan, store: Store, execution: Execution, wishes: Wishes, site: Site, *, command: str) -> int:
@@ -74,10 +72,11 @@ def hand_over(planned: Plan, store: Store, execution: Execution, wishes: Wishes,
         flights = in_flight(live, tasks)
         todo = wanted(planned, store, flights)
         arrays = arranged(todo, planned, execution, wishes, config)
-        check_time(arrays, site, partitions)
+        partition = partition_of(site, partitions)
+        check_time(arrays, site, partition)
         snapshot.drop_unused(submissions.root, [one.code for one in live])
         code = snapshot.take(submissions.root) if arrays else ""
-        handover = Handover(planned.sweep, submissions, execution, site, code)
+        handover = Handover(planned.sweep, submissions, execution, site, code, usual_minutes(partition))
         made_by = {run: flights[run.id].task.job for run in planned.states if run.id in flights}
         given = submit(arrays, handover, made_by, one_by_one=wishes.max_jobs is not None)
     for line in _said(given, len(flights.keys() & {run.id for run in planned.states}), command):
@@ -95,15 +94,16 @@ def list_arrays(planned: Plan, store: Store, execution: Execution, wishes: Wishe
         tasks, config, partitions = [], {}, {}
     todo = wanted(planned, store, in_flight(submissions.live(), tasks))
     arrays = arranged(todo, planned, execution, wishes, config)
-    check_time(arrays, site, partitions)
-    handover = Handover(planned.sweep, submissions, execution, site, "CODE")
+    partition = partition_of(site, partitions)
+    check_time(arrays, site, partition)
+    handover = Handover(planned.sweep, submissions, execution, site, "CODE", usual_minutes(partition))
     for number, array in enumerate(arrays, 1):
-        lines = handover.script(array, handover.submission(array), []).splitlines()
+        script = handover.script(array, handover.submission(array), []) if commands.is_there() else ""
         click.echo(
             f"array {number} of {len(arrays)}: {_counted(len(array.runs), 'run')} of stage {array.stage + 1} in "
             f"{_counted(len(array.tasks), 'job')}"
         )
-        for line in lines:
+        for line in script.splitlines():
             if line.strip() and not line.startswith(("#!", "# ")):
                 click.echo(f"  {line}")
     click.echo(f"{_counted(len(todo), 'run')} in {_counted(len(arrays), 'array')}; nothing was submitted")
@@ -130,22 +130,30 @@ def arranged(
     return arrange(todo, planned.sweep, execution, wishes, longest=longest)
 
 
-def check_time(arrays: Sequence[Array], site: Site, partitions: dict[str, dict[str, str]]) -> None:
+def partition_of(site: Site, partitions: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The settings of the partition that jobs go to; nothing where they may go to several."""
+    return partitions.get(str(site.options.get("partition", next(iter(partitions), ""))), {})
+
+
+def usual_minutes(partition: dict[str, str]) -> float | None:
+    """The time limit of a job that asks for none; None where there is none, or nobody knows."""
+    usual = partition.get("DefaultTime", "NONE")
+    return commands.minutes(partition.get("MaxTime", "NONE") if usual == "NONE" else usual)
+
+
+def check_time(arrays: Sequence[Array], site: Site, partition: dict[str, str]) -> None:
     """Refuse jobs that would wait for ever, since their partition allows less time than they ask for.
 
     Raises:
         ValueError: so it is; names the partition and its limit.
     """
-    name = str(site.options.get("partition", next(iter(partitions), "")))
-    about = partitions.get(name)
-    if about is None:
-        return
-    most = commands.minutes(about.get("MaxTime", "UNLIMITED"))
+    most = commands.minutes(partition.get("MaxTime", "UNLIMITED"))
     asked = [minutes for array in arrays if (minutes := site.minutes or array.minutes)]
     if most is not None and asked and max(asked) > most:
         raise ValueError(
-            f"partition {name} allows {about['MaxTime']}, and a job would ask for {max(asked):.0f} minutes: it would "
-            f"never start; say --slurm time={about['MaxTime']}, and runs go on from job to job, or name another one"
+            f"partition {partition['PartitionName']} allows {partition['MaxTime']}, and a job would ask for "
+            f"{max(asked):.0f} minutes: it would never start; say --slurm time={partition['MaxTime']}, and runs go on "
+            "from job to job, or name another one"
         )
 
 
