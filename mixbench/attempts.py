@@ -45,15 +45,30 @@ class OtherDataError(ValueError):
     """A run was begun on other data than those at hand."""
 
 
+class TeamError(RuntimeError):
+    """Another process that trains the run failed.
+
+    Attributes:
+        retryable: whether the run may simply be run again.
+    """
+
+    def __init__(self, text: str, *, retryable: bool) -> None:
+        super().__init__(text)
+        self.retryable = retryable
+
+
 class Attempt:
     """One try at a run, a context manager: a heartbeat while inside, ``end.json`` on the way out.
 
     Attributes:
         folder: the run's folder.
+        rank: 0, as `mixbench.team` numbers the processes of a run: this is the one that has the attempt.
         number: 1, 2, 3 ...; it fences older attempts, which see it and stop.
         stop: set it, from a signal handler or another thread, to ask for a save and an end at the next step.
         tell: says one sentence to the user: what was recovered, and from what.
     """
+
+    rank = 0
 
     def __init__(self, folder: Path, number: int, execution: Execution, *, tell: Callable[[str], None]) -> None:
         self.folder = folder
@@ -115,6 +130,14 @@ class Attempt:
         self._saved_at = time.monotonic()
         if self.stop.is_set():
             raise StoppedError(f"at step {step}, saved; the next run goes on there")
+
+    def gathered(self, own: bytes) -> list[bytes]:  # noqa: ARG002
+        """What is each other process's own: there is none."""
+        return []
+
+    def mean(self, losses: list[float]) -> list[float]:
+        """The mean of all processes' losses: there are no others."""
+        return losses
 
     def saved(self) -> Iterator[bytes]:
         """States of the valid checkpoints of all attempts, newest step first; damaged ones are set aside, and told."""
@@ -194,10 +217,17 @@ class Attempt:
                     self.stop.set()  # the next save finds the fence and ends without writing
 
 
+def sentence(error: BaseException) -> str:
+    """What went wrong, for the user: a `ValueError` is a sentence itself, and so is what another process says."""
+    return str(error) if isinstance(error, ValueError | TeamError) else f"{type(error).__name__}: {error}"
+
+
 def is_retryable(error: BaseException) -> bool:
     """Whether a failed run may simply be run again: the disk, the data or what it needs were at fault, not the work."""
     if isinstance(error, OtherDataError | MissingNeedError):
         return True
+    if isinstance(error, TeamError):
+        return error.retryable
     return isinstance(error, OSError) and error.errno in files.DISK_ERRORS
 
 

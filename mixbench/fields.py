@@ -24,7 +24,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 AT_LEAST: Mapping[str, float] = MappingProxyType(
     {"epochs": 1, "batch_size": 1, "image_size": 1, "train_images": 1, "test_images": 1, "milestones": 1}
-    | {"bank_images": 1}
+    | {"bank_images": 1, "gpus": 1}
     | {"seed": 0, "pad": 0, "momentum": 0, "weight_decay": 0, "lr_end": 0, "warmup": 0, "ema": 0, "trials": 0}
 )
 

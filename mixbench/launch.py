@@ -176,10 +176,19 @@ def _check_content(run: Run, at_hand: Identified, planned: Plan, store: Store, e
 
 
 def launch(planned: Plan, store: Store, execution: Execution, slots: int | None, watcher: Watcher) -> Outcome:
-    """Execute what a plan has to do, on this machine."""
-    environments = devices.environments(execution.device, slots, execution.threads)
+    """Execute what a plan has to do, on this machine.
+
+    Raises:
+        ValueError: a run needs more GPUs than are visible.
+    """
+    largest = max(planned.todo, key=lambda run: run.gpus)
+    try:
+        environments = devices.environments(execution.device, slots, execution.threads, largest.gpus)
+    except ValueError as error:
+        raise ValueError(f"{largest.folder} cannot be trained here: {error}; change gpus in its recipe") from None
     if execution.workers is None:
-        execution = replace(execution, workers=max(1, devices.cores() // len(environments)))
+        workers = devices.cores() // (len(environments) * largest.gpus)
+        execution = replace(execution, workers=max(1, workers))
     worker = pool.Pool(store, execution_of(planned.sweep, execution), watcher, environments)
     return worker.work(planned.todo)
 

@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 from mixbench.fields import ABOUT, ABOVE, AT_LEAST, BELOW, CHOICES, LINKS, READ_BY
 from mixbench.plain import cast_to
+from mixbench.shares import LEAST
 
 EMA = "ema"
 """What the moving average of a network is called: a run's ``ema`` adds ``ema_top1`` and so on to its metrics."""
@@ -47,6 +48,7 @@ class Run:
     std: tuple[float, ...] = ()
     epochs: int
     batch_size: int = 128
+    gpus: int = 1  # processes that train together, each on its part of every batch: it mixes and normalises that alone
     lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = False
@@ -82,6 +84,7 @@ class Run:
             raise ValueError(f"checkpoint belongs to task: import, but task is {self.task}; change one of the two")
         self._forget_what_the_task_does_not_read()
         self._check_milestones()
+        self._check_shares()
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: true needs a momentum, but momentum is 0.0; change one of the two")
         if len(self.mean) != len(self.std):
@@ -99,6 +102,17 @@ class Run:
             raise ValueError(
                 f"milestones go to {self.milestones[-1]}, but epochs is {self.epochs}: nothing is left to train behind "
                 f"it; write milestones below {self.epochs}, or none: milestones: []"
+            )
+
+    def _check_shares(self) -> None:
+        if self.batch_size % self.gpus:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which {self.gpus} GPUs cannot share evenly; write a multiple of gpus"
+            )
+        if self.gpus > 1 and self.batch_size < LEAST * self.gpus:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but each of {self.gpus} GPUs needs {LEAST} images or more; make it "
+                f"larger, or gpus smaller"
             )
 
     def _forget_what_the_task_does_not_read(self) -> None:
