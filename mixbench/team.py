@@ -1,6 +1,6 @@
 """Processes that train one run together: how they find each other, agree, and end; imports torch.
 
-Process 0 has the attempt and leads: it evaluates, saves and tells. The others follow, each with its part of all batches.
+Process 0 has the attempt and leads: it evaluates, saves and tells. The others follow, each with its part of a batch.
 Whatever they agree on goes through the CPU, also where gradients are averaged from GPU to GPU.
 """
 
@@ -247,7 +247,8 @@ def followed(meeting: TCPStore, rank: int, of: int, execution: Execution) -> Ite
     except Exception as error:
         if not _lost(error) and not isinstance(error, StoppedError):
             word = {"text": f"process {rank} of {of}: {sentence(error)}", "retryable": is_retryable(error)}
-            meeting.compare_set(WORD, "", json.dumps(word | {"traceback": traceback.format_exc()}))
+            with contextlib.suppress(RuntimeError):  # process 0 has failed as well, and is gone
+                meeting.compare_set(WORD, "", json.dumps(word | {"traceback": traceback.format_exc()}))
         raise
     finally:
         over.set()

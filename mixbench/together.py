@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
 from mixbench.learning import Group
 from mixbench.spec import Run
 from mixbench.step import Step
-from mixbench.streams import Streams
 from mixbench.tasks import Curve, Evaluation, Task
 
 
@@ -48,6 +51,8 @@ class AveragedStep(Step):
         self._weight = 1.0
         mixer_learns = run.task == "search" or len(task.groups) > 1  # and what a batch did not need has no gradient
         self._averaged = DistributedDataParallel(_Loss(task), find_unused_parameters=mixer_learns)
+        if not any(parameter.is_cuda for parameter in self._averaged.parameters()):
+            self._averaged.register_comm_hook(None, lambda _, bucket: _averaged_in_order(bucket))
 
     def __call__(self, prepared: Any, epoch: float) -> Tensor:
         """Update once at a moment; this process's share in the loss before the update: the mean of all is the loss."""
@@ -72,6 +77,20 @@ class _Loss(nn.Module):
 
     def forward(self, prepared: Any) -> Tensor:
         return self._task.loss(prepared)
+
+
+def _averaged_in_order(bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """The mean of a bucket's gradients, summed in the order of the processes.
+
+    A ring sums a number in the order that its place in the bucket gives, and after its first step a process fills its
+    buckets otherwise: of three or more, a run that goes on would not end as one that was never stopped.
+    """
+    ours = bucket.buffer().div_(dist.get_world_size())
+    theirs = [torch.empty_like(ours) for _ in range(dist.get_world_size())]
+    dist.all_gather(theirs, ours)
+    mean: torch.futures.Future[Tensor] = torch.futures.Future()
+    mean.set_result(functools.reduce(torch.add, theirs))
+    return mean
 
 
 class Unjudged:
@@ -105,10 +124,11 @@ def for_rank(rank: int, task: Task) -> Task:
     return cast("Task", Unjudged(task)) if rank else task
 
 
-def own(task: Task, streams: Streams) -> dict[str, Any]:
-    """What a process has of a checkpoint that the others have otherwise: its draws, and the statistics of its parts."""
-    beside = {name: _buffers(module) for name, module in task.beside.items()}
-    return {"trainable": _buffers(task.trainable), "beside": beside, "streams": streams.state_dict()}
+def own(saved: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """What of a checkpoint the other processes have otherwise: draws, losses, and the statistics of their parts."""
+    trainable = _buffers(task.trainable, saved["trainable"])
+    beside = {name: _buffers(module, saved["beside"][name]) for name, module in task.beside.items()}
+    return {"trainable": trainable, "beside": beside, "streams": saved["streams"], "losses": saved["losses"]}
 
 
 def seen_by(rank: int, saved: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,10 +138,10 @@ def seen_by(rank: int, saved: Mapping[str, Any]) -> Mapping[str, Any]:
     mine = saved["others"][rank - 1]
     beside = {name: {**state, **mine["beside"][name]} for name, state in saved["beside"].items()}
     trainable = {**saved["trainable"], **mine["trainable"]}
-    return {**saved, "trainable": trainable, "beside": beside, "streams": mine["streams"]}
+    return {**saved, **mine, "trainable": trainable, "beside": beside}
 
 
-def _buffers(module: nn.Module) -> dict[str, Any]:
+def _buffers(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
     """What of a module's state is no parameter."""
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    return {name: value for name, value in module.state_dict().items() if name not in parameters}
+    return {name: value for name, value in state.items() if name not in parameters}

@@ -219,18 +219,16 @@ class State:
 
     def encoded(self, attempt: Keeper, task: Task, step: Step, streams: Streams) -> bytes:
         """All that a resume needs, of every process, as bytes."""
-        others = [from_bytes(one, "cpu") for one in attempt.gathered(as_bytes(own(task, streams)))]
-        return as_bytes(
-            {
-                **({"others": others} if others else {}),
-                "trainable": task.trainable.state_dict(),
-                "beside": {name: module.state_dict() for name, module in task.beside.items()},
-                "optimiser": step.optimiser.state_dict(),
-                "streams": streams.state_dict(),
-                "epoch": self.epoch,
-                "step": self.step,
-                "losses": self.losses[: self.step].clone(),
-                "curve": self.curve,
-                "makers": self.makers,
-            }
-        )
+        state = {
+            "trainable": task.trainable.state_dict(),
+            "beside": {name: module.state_dict() for name, module in task.beside.items()},
+            "optimiser": step.optimiser.state_dict(),
+            "streams": streams.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "losses": self.losses[: self.step].clone(),
+            "curve": self.curve,
+            "makers": self.makers,
+        }
+        others = [from_bytes(one, "cpu") for one in attempt.gathered(as_bytes(own(state, task)))]
+        return as_bytes({**state, "others": others} if others else state)
