@@ -23,17 +23,12 @@ def environments(device: str, slots: int | None, threads: int, gpus: int = 1) ->
         device: as torch names it.
         slots: how many; None: by default.
         threads: of a process.
-        gpus: how many processes, each with a GPU or cores of its own, a run has at most.
-
-    Raises:
-        ValueError: fewer GPUs are visible.
+        gpus: how many processes, each with a GPU or cores of its own, a run has at most; no more than are visible.
     """
     own = {"OMP_NUM_THREADS": str(threads)}
     if not device.startswith("cuda"):
         return [own] * (slots or max(1, cores() // (threads * gpus)))
     visible = visible_gpus()
-    if gpus > len(visible):
-        raise ValueError(f"it needs {gpus} GPUs, {len(visible)} are visible")
     by_turns = itertools.cycle(visible)
     each = [list(itertools.islice(by_turns, gpus)) for _ in range(slots or len(visible) // gpus)]
     return [own | {VISIBLE: ",".join(names)} for names in each]

@@ -181,14 +181,14 @@ def launch(planned: Plan, store: Store, execution: Execution, slots: int | None,
     Raises:
         ValueError: a run needs more GPUs than are visible.
     """
-    largest = max(planned.todo, key=lambda run: run.gpus)
-    try:
-        environments = devices.environments(execution.device, slots, execution.threads, largest.gpus)
-    except ValueError as error:
-        raise ValueError(f"{largest.folder} cannot be trained here: {error}; change gpus in its recipe") from None
+    gpus = max((run.gpus for run in planned.todo), default=1)
+    visible = devices.visible_gpus() if execution.device.startswith("cuda") else []
+    if visible and gpus > len(visible):
+        large = next(run for run in planned.todo if run.gpus == gpus)
+        raise ValueError(f"{large.folder} needs {gpus} GPUs, {len(visible)} are visible; change gpus in its recipe")
+    environments = devices.environments(execution.device, slots, execution.threads, gpus)
     if execution.workers is None:
-        workers = devices.cores() // (len(environments) * largest.gpus)
-        execution = replace(execution, workers=max(1, workers))
+        execution = replace(execution, workers=max(1, devices.cores() // (len(environments) * gpus)))
     worker = pool.Pool(store, execution_of(planned.sweep, execution), watcher, environments)
     return worker.work(planned.todo)
 

@@ -164,7 +164,7 @@ class State:
         """The newest saved state, put back into task, optimiser and streams; a fresh one where there is none."""
         state = cls(torch.zeros(task.steps if step.learns else 0, device=execution.device))
         for data in attempt.saved():
-            saved = seen_by(attempt.rank, from_bytes(data, execution.device))
+            saved = seen_by(streams.rank, from_bytes(data, execution.device))
             task.trainable.load_state_dict(saved["trainable"])
             for name, module in task.beside.items():
                 module.load_state_dict(saved["beside"][name])

@@ -22,6 +22,7 @@ from torch import nn
 
 from methods.mixup import Mixup
 from mixbench import devices, files, launch, materials, recipes, team
+from mixbench.attempts import StoppedError
 from mixbench.data import imagenet
 from mixbench.data.resident import Cropped
 from mixbench.execution import Execution
@@ -206,8 +207,8 @@ def test_search_runs_in_two_processes_and_ends_equal_in_both(tmp_path):
 # ---- what goes wrong
 
 
-def failing_in_the_third_step(error):
-    def doing(rank):
+def failing_in_the_third_step(error, *, rank=1):
+    def doing(of_this_process):
         forward, calls = Mixup.forward, []
 
         def mixing(self, *given):
@@ -216,7 +217,7 @@ def failing_in_the_third_step(error):
                 raise error
             return forward(self, *given)
 
-        if rank == 1:
+        if of_this_process == rank:
             Mixup.forward = mixing
 
     return doing
@@ -242,6 +243,39 @@ def test_process_with_other_data_is_refused(tmp_path):
             materials.load = lambda *about: (load(*about)[0], replace(load(*about)[1], fingerprint="other"))
 
     assert "have the fingerprint other" in together(RUN, tmp_path, doing=doing)[0].how
+
+
+def test_failure_of_the_first_process_is_its_own_and_the_others_end(tmp_path):
+    ended = together(RUN, tmp_path, doing=failing_in_the_third_step(FloatingPointError("a saliency is NaN"), rank=0))
+    assert ended[0].how == "DivergedError: in epoch 1, step 3, a saliency is NaN"
+    assert ended[1].how.startswith("RuntimeError")
+
+
+def test_run_that_is_stopped_while_it_waits_for_its_others_stops(tmp_path):
+    attempt = Store(tmp_path, tell=print).claim(RUN, Execution())
+    attempt.stop.set()
+    meeting, _ = team.opened("127.0.0.1")
+    with pytest.raises(StoppedError), team.led(meeting, attempt, 2, Execution()):
+        pass
+
+
+def test_process_ends_with_the_first_one_whatever_it_is_at():
+    def take_part(rank, meeting, where):
+        if rank == 0:
+            team.Team(meeting, 0, 2, Execution())
+            os._exit(3)
+        with team.followed(team.found(*where), 1, 2, Execution()):
+            time.sleep(1000)  # as one would that waits for gradients on a GPU
+
+    begun = time.monotonic()
+    assert forked(2, take_part) == [None, None]
+    assert time.monotonic() - begun < 30
+
+
+def test_meeting_is_where_the_machine_is_known_or_where_it_is_told(monkeypatch):
+    assert team.opened("127.0.0.1")[1][0] == "127.0.0.1"
+    monkeypatch.setattr("socket.gethostname", lambda: "no-such-machine.invalid")
+    assert team.opened(None)[1][0] == "127.0.0.1"
 
 
 # ---- what is refused
@@ -299,7 +333,7 @@ def test_run_that_needs_more_gpus_than_are_visible_is_refused_before_anything_st
     sweep = load_sweep(tmp_path / "s.yaml", data=tmp_path, results=tmp_path)
     store = Store(tmp_path / "r", tell=print)
     planned = launch.plan(sweep, store)
-    with pytest.raises(ValueError, match=r"^mixup-digits-tiny-s0-\w+ .* needs 4 GPUs, 2 are visible; change gpus"):
+    with pytest.raises(ValueError, match=r"^mixup-digits-tiny-s0-\w+ needs 4 GPUs, 2 are visible; change gpus"):
         launch.launch(planned, store, Execution(device="cuda"), None, Heard())
     assert not store.folder(planned.todo[0]).exists()
 

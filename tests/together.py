@@ -64,6 +64,9 @@ def forked(count, take_part):
     places, endings = FORK.SimpleQueue(), [FORK.Pipe() for _ in range(count)]
 
     def work(rank, ending):
+        for other, (_, theirs) in enumerate(endings):
+            if other != rank:
+                theirs.close()  # else nobody would see that other's end
         torch.set_num_threads(1)
         meeting = None
         if rank == 0:
@@ -77,11 +80,21 @@ def forked(count, take_part):
     processes = [FORK.Process(target=work, args=(rank, ending)) for rank, (_, ending) in enumerate(endings)]
     for process in processes:
         process.start()
-    ended = [receiving.recv() if receiving.poll(60) else None for receiving, _ in endings]
+    for _, ending in endings:
+        ending.close()
+    ended = [_received(receiving) for receiving, _ in endings]
     for process in processes:
         process.join(timeout=10)
         process.kill()
     return ended
+
+
+def _received(receiving):
+    """What a process sent; None where it ended, or is still at it after a minute."""
+    try:
+        return receiving.recv() if receiving.poll(60) else None
+    except EOFError:
+        return None
 
 
 def _lead(run, results, meeting, stop_after, weights):
