@@ -204,6 +204,18 @@ def test_search_runs_in_two_processes_and_ends_equal_in_both(tmp_path):
     assert alike(ended, together(search, tmp_path / "again", weights=lambda run: bytes_of))
 
 
+def test_images_that_workers_decode_are_shared_too(tmp_path):
+    write_imagenet(tmp_path)
+    options = {"train_images": 9, "test_images": 4, "batch_size": 4, "augment": "resized_crop"}
+    run = Run(method="mixup", dataset="imagenet", model="tiny", epochs=2, gpus=2, **options)
+    execution = Execution(data=str(tmp_path), workers=1, checkpoint_seconds=0)
+    undisturbed = together(run, tmp_path / "a", execution=execution)
+    assert [one.how for one in undisturbed] == ["done", "done"]
+    assert same(undisturbed[0].learned, undisturbed[1].learned)
+    together(run, tmp_path / "b", execution=execution, stop_after=3)
+    assert alike(undisturbed, together(run, tmp_path / "b", execution=execution))
+
+
 # ---- what goes wrong
 
 

@@ -11,6 +11,8 @@ from mixbench.store import Store
 
 FORK = multiprocessing.get_context("fork")
 
+AT_EACH_EPOCH = Execution(checkpoint_seconds=0)
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -29,7 +31,7 @@ class Ended:
     curve: list
 
 
-def together(run, results, *, stop_after=None, weights=None, doing=None):
+def together(run, results, *, stop_after=None, weights=None, doing=None, execution=AT_EACH_EPOCH):
     """Train, or go on; how that ended for each process, in order.
 
     Args:
@@ -38,6 +40,7 @@ def together(run, results, *, stop_after=None, weights=None, doing=None):
         stop_after: so many steps, a stop is asked for.
         weights: fetches what other runs learned.
         doing: called in each process before it begins, with its rank.
+        execution: of each process.
     """
 
     def take_part(rank, meeting, where):
@@ -47,9 +50,9 @@ def together(run, results, *, stop_after=None, weights=None, doing=None):
             if doing:
                 doing(rank)
             if rank == 0:
-                curve = _lead(run, results, meeting, stop_after, weights)
+                curve = _lead(run, results, meeting, stop_after, weights, execution)
             else:
-                _follow(run, where, rank, weights)
+                _follow(run, where, rank, weights, execution)
         except Exception as error:
             how = f"{type(error).__name__}: {error}"
         learned = [parameter.detach().numpy() for task in tasks for _, group in task.groups for parameter in group]
@@ -97,8 +100,7 @@ def _received(receiving):
         return None
 
 
-def _lead(run, results, meeting, stop_after, weights):
-    execution = Execution(checkpoint_seconds=0)
+def _lead(run, results, meeting, stop_after, weights, execution):
     attempt = Store(results, tell=print).claim(run, execution)
     done = []
 
@@ -111,8 +113,7 @@ def _lead(run, results, meeting, stop_after, weights):
         return train.train(run, leading, execution, weights, progress).curve
 
 
-def _follow(run, where, rank, weights):
-    execution = Execution(checkpoint_seconds=0)
+def _follow(run, where, rank, weights, execution):
     with team.followed(team.found(*where), rank, run.gpus, execution) as following:
         train.train(run, following, execution, weights, lambda *_: None)
 
