@@ -67,17 +67,31 @@ class OtherCodeError(RuntimeError):
     """A run cannot be done as it was meant where it was to be: its code has changed, or there is no GPU."""
 
 
+class TeamError(RuntimeError):
+    """Another process that trains the run failed.
+
+    Attributes:
+        retryable: whether the run may simply be run again.
+    """
+
+    def __init__(self, text: str, *, retryable: bool) -> None:
+        super().__init__(text)
+        self.retryable = retryable
+
+
 class Attempt:
     """One try at a run, a context manager: a heartbeat while inside, ``end.json`` on the way out.
 
     Attributes:
         folder: the run's folder.
+        rank: 0, as `mixbench.team` numbers the processes of a run: this is the one that has the attempt.
         number: 1, 2, 3 ...; it fences older attempts, which see it and stop.
         stop: set it, from a signal handler or another thread, to ask for a save and an end at the next step.
         tell: says one sentence to the user: what was recovered, and from what.
         until: when its machine is taken away, on the monotonic clock; None: that is not known.
-        standing: where it stands, for whoever looks from outside; written down with every heartbeat.
     """
+
+    rank = 0
 
     def __init__(self, folder: Path, number: int, execution: Execution, *, tell: Callable[[str], None]) -> None:
         self.folder = folder
@@ -85,7 +99,7 @@ class Attempt:
         self.stop = threading.Event()
         self.tell = tell
         self.until: float | None = None
-        self.standing: Mapping[str, Any] = NOWHERE
+        self._standing: Mapping[str, Any] = NOWHERE
         self._checkpoint_seconds = execution.checkpoint_seconds
         self._saved_at = time.monotonic()
         self._asked_at: float | None = None
@@ -124,6 +138,10 @@ class Attempt:
         with (self.place / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def stand(self, standing: Mapping[str, Any]) -> None:
+        """Where it stands now, for whoever looks from outside: written down with the next heartbeat."""
+        self._standing = standing
+
     def due(self, *, epoch_over: bool) -> bool:
         """Whether to save now: a stop was asked for, the time is nearly over, or the last checkpoint is old enough."""
         interval = self._checkpoint_seconds if epoch_over else EVERY_SECONDS
@@ -158,6 +176,14 @@ class Attempt:
             raise StoppedError(f"at step {step}, saved; the next run goes on there")
         if self._time_is_over():
             raise TimeOverError(f"at step {step}, saved, since the time of its job is over; the next run goes on there")
+
+    def gathered(self, own: bytes) -> list[bytes]:  # noqa: ARG002
+        """What is each other process's own: there is none."""
+        return []
+
+    def mean(self, losses: list[float]) -> list[float]:
+        """The mean of all processes' losses: there are no others."""
+        return losses
 
     def saved(self) -> Iterator[bytes]:
         """States of the valid checkpoints of all attempts, newest step first; damaged ones are set aside, and told."""
@@ -249,15 +275,22 @@ class Attempt:
         pauses = itertools.chain((1.0, 2.0, 4.0, 8.0, 16.0), itertools.repeat(HEARTBEAT_SECONDS))
         while not self._over.wait(min(next(pauses), HEARTBEAT_SECONDS)):
             with contextlib.suppress(OSError):  # a file server that stutters must not stop the heart for good
-                files.write(self.place / "hb", files.encode(self.standing))
+                files.write(self.place / "hb", files.encode(self._standing))
                 if self._is_fenced():
                     self.stop.set()  # the next save finds the fence and ends without writing
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, for the user: a `ValueError` is a sentence itself, and so is what another process says."""
+    return str(error) if isinstance(error, ValueError | TeamError) else f"{type(error).__name__}: {error}"
 
 
 def is_retryable(error: BaseException) -> bool:
     """Whether a failed run may simply be run again: the disk, the data or what it needs were at fault, not the work."""
     if isinstance(error, OtherDataError | OtherCodeError | MissingNeedError):
         return True
+    if isinstance(error, TeamError):
+        return error.retryable
     return isinstance(error, OSError) and error.errno in files.DISK_ERRORS
 
 
@@ -288,7 +321,7 @@ def about(folder: Path, number: int) -> dict[str, Any]:
 
 
 def standing(folder: Path, number: int) -> dict[str, Any]:
-    """Where an attempt said last that it stands, see `Attempt.standing`."""
+    """Where an attempt said last that it stands, see `Attempt.stand`."""
     try:
         return files.read(folder / "attempts" / str(number) / "hb") or {}
     except files.DamagedError:

@@ -75,7 +75,7 @@ class MakeBank:
             self._mixer = materials.mixer_of(run, streams, execution, weights)
         self._maker = maker(self._mixer, run)
         self._train = materials.train_set(run, streams, execution)
-        materials.check_batches(self._mixer, len(self._train), run.batch_size)
+        materials.check_batches(self._mixer, run, len(self._train))
         about = materials.facts(run, execution)
         room = empty(run.bank_images, self._maker.k, channels=about.channels, side=about.image_size)
         self._shelf = Shelf(room).to(execution.device)

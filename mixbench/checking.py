@@ -100,7 +100,7 @@ def refusal(subject: Run, facts: Facts) -> str:
 def _what_matters(run: Run, facts: Mapping[Run, Facts]) -> Hashable:
     """All of a run by which its mixer could fail: runs alike in it need one rehearsal."""
     about = facts[run]
-    images = (about.channels, about.image_size, about.classes, _train_images(run, about), run.batch_size)
+    images = (about.channels, about.image_size, about.classes, _train_images(run, about), run.batch_size, run.gpus)
     links = (run.teacher and facts[run.teacher].classes, run.policy and _what_matters(run.policy, facts))
     return run.task, run.method, run.options, run.bank, images, STAGES[run.model], links
 
@@ -109,7 +109,7 @@ def _mix_once(run: Run, facts: Mapping[Run, Facts]) -> Mixer:
     about = facts[run]
     net = _network(about, about, stages=STAGES[run.model])
     mixer = _mixer(run, facts, **({} if run.task == "search" else {"net": net}))
-    materials.check_batches(mixer, _train_images(run, about), run.batch_size)
+    materials.check_batches(mixer, run, _train_images(run, about))
     if run.task == "search":
         _, net = search.pupil_and_teacher(mixer, run, about.classes)
     elif run.task == "bank":
@@ -156,9 +156,9 @@ def _network(images: Facts, learned: Facts, *, stages: int = 3) -> Network:
 
 
 def _batch(run: Run, about: Facts, least: int) -> Batch:
-    """The smallest batch that training will see, or fewer images where they are large."""
+    """The smallest batch that a process will see in training, or fewer images where they are large."""
     side = about.image_size
-    smallest = materials.smallest_batch(_train_images(run, about), run.batch_size)
+    smallest = materials.smallest_batch(run, _train_images(run, about))
     count = max(least, min(smallest, PIXELS // side**2))
     numbers = torch.arange(count)
     pictures = torch.randint(256, (count, about.channels, side, side)) / 255  # as all data sets have them: 8-bit

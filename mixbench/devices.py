@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
+from collections.abc import Mapping
 
 from mixbench import provenance
 from mixbench.execution import Execution
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""The variable that names the GPUs which a process may use."""
 
-def environments(device: str, slots: int | None, threads: int) -> list[dict[str, str]]:
-    """What is each slot's own: a GPU by turns, or on the CPU a core with its number of threads.
 
-    By default there is one slot per GPU, and on the CPU as many as cores / threads.
+def environments(device: str, slots: int | None, threads: int, gpus: int = 1) -> list[dict[str, str]]:
+    """What is each slot's own: GPUs by turns, or on the CPU cores with their number of threads.
+
+    By default there are as many slots as the GPUs suffice for, and on the CPU as cores / threads do.
+
+    Args:
+        device: as torch names it.
+        slots: how many; None: by default.
+        threads: of a process.
+        gpus: how many processes, each with a GPU or cores of its own, a run has at most; no more than are visible.
     """
     own = {"OMP_NUM_THREADS": str(threads)}
     if not device.startswith("cuda"):
-        return [own] * (slots or max(1, cores() // threads))
-    gpus = visible_gpus()
-    return [own | {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(slots or len(gpus))]
+        return [own] * (slots or max(1, cores() // (threads * gpus)))
+    visible = visible_gpus()
+    by_turns = itertools.cycle(visible)
+    each = [list(itertools.islice(by_turns, gpus)) for _ in range(slots or len(visible) // gpus)]
+    return [own | {VISIBLE: ",".join(names)} for names in each]
+
+
+def own(environment: Mapping[str, str], rank: int) -> dict[str, str]:
+    """What is a process's own, of those of a run that share a slot's environment: one of its GPUs."""
+    if VISIBLE not in environment:
+        return dict(environment)
+    return {**environment, VISIBLE: environment[VISIBLE].split(",")[rank]}
 
 
 def choose(asked: str | None) -> str:
@@ -73,7 +93,7 @@ def cores() -> int:
 
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no driver."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = os.environ.get(VISIBLE)
     if chosen is not None:
         return [name for name in chosen.split(",") if name]
     try:

@@ -176,10 +176,19 @@ def _check_content(run: Run, at_hand: Identified, planned: Plan, store: Store, e
 
 
 def launch(planned: Plan, store: Store, execution: Execution, slots: int | None, watcher: Watcher) -> Outcome:
-    """Execute what a plan has to do, on this machine."""
-    environments = devices.environments(execution.device, slots, execution.threads)
+    """Execute what a plan has to do, on this machine.
+
+    Raises:
+        ValueError: a run needs more GPUs than are visible.
+    """
+    gpus = max((run.gpus for run in planned.todo), default=1)
+    visible = devices.visible_gpus() if execution.device.startswith("cuda") else []
+    if visible and gpus > len(visible):
+        large = next(run for run in planned.todo if run.gpus == gpus)
+        raise ValueError(f"{large.folder} needs {gpus} GPUs, {len(visible)} are visible; change gpus in its recipe")
+    environments = devices.environments(execution.device, slots, execution.threads, gpus)
     if execution.workers is None:
-        execution = replace(execution, workers=max(1, devices.cores() // len(environments)))
+        execution = replace(execution, workers=max(1, devices.cores() // (len(environments) * gpus)))
     worker = pool.Pool(store, execution_of(planned.sweep, execution), watcher, environments)
     return worker.work(planned.todo)
 

@@ -23,6 +23,7 @@ from mixbench.data.images import Images
 from mixbench.data.read import Pictures, content_of, read
 from mixbench.data.resident import Cropped, Resident, stratified_subset
 from mixbench.execution import Execution
+from mixbench.shares import Share
 from mixbench.spec import Run
 from mixbench.streams import Streams
 
@@ -97,23 +98,23 @@ def train_set(run: Run, streams: Streams, execution: Execution) -> Images:
     )
 
 
-def smallest_batch(images: int, batch_size: int) -> int:
-    """Images of the smallest batch of an epoch, as `Images.epoch` makes them: a rest of one is left out."""
-    rest = images % batch_size
-    return min(batch_size, images) if rest < 2 else rest
+def smallest_batch(run: Run, images: int) -> int:
+    """The fewest of so many images that the run's mixer is ever given at once."""
+    return Share(of=run.gpus).smallest(images, run.batch_size)
 
 
-def check_batches(mixer: Mixer, images: int, batch_size: int) -> None:
+def check_batches(mixer: Mixer, run: Run, images: int) -> None:
     """Refuse, before anything is trained, batches that the mixer could not mix with themselves.
 
     Raises:
         ValueError: the batches, or the rest of an epoch that fills none, have fewer images than the mixer needs.
     """
-    smallest = smallest_batch(images, batch_size)
+    smallest = smallest_batch(run, images)
     if smallest < mixer.least:
+        leave = f"leave each of {run.gpus} GPUs a part" if run.gpus > 1 else "leave a batch"
         raise ValueError(
-            f"the mixer needs {mixer.least} images, but with a batch_size of {batch_size} the {images} training "
-            f"images leave a batch of {smallest}; choose another batch_size"
+            f"the mixer needs {mixer.least} images, but with a batch_size of {run.batch_size} the {images} training "
+            f"images {leave} of {smallest}; choose another batch_size"
         )
 
 

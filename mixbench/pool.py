@@ -6,12 +6,14 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
+from mixbench import devices
 from mixbench.execution import Execution
 from mixbench.files import DamagedError
-from mixbench.process import SAVE_SECONDS, WorkerProcess
+from mixbench.process import SAVE_SECONDS, Worker, WorkerProcess, others
 from mixbench.signals import Stop
 from mixbench.spec import Run
 from mixbench.store import Store
@@ -20,6 +22,9 @@ POLL_SECONDS = 0.5
 
 OURS = (signal.SIGINT, signal.SIGTERM)
 """What asks a launcher to stop; twice, and it is to stop at once."""
+
+Others = Callable[[Mapping[str, str], int], Sequence[Worker]]
+"""Starts all processes but the first of a run of so many, in a slot's environment."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,13 @@ class Lent:
 
 @dataclass
 class _Slot:
-    """A place for one run at a time, and the process that executes it."""
+    """A place for one run at a time, and the process that executes it; ``others`` train along where it has several."""
 
     environment: Mapping[str, str]
     worker: WorkerProcess | None = None
     run: Run | None = None
+    job: Mapping[str, Any] = field(default_factory=dict)
+    others: list[Worker] = field(default_factory=list)
 
 
 class Pool:
@@ -108,15 +115,20 @@ class Pool:
         execution_of: Callable[[Run], Execution],
         watcher: Watcher,
         environments: Sequence[Mapping[str, str]],
+        *,
+        others: Others = others,
+        host: str | None = "127.0.0.1",
         lent: Lent | None = None,
     ) -> None:
-        """One slot per environment, which says what is the slot's own: its GPU, its number of threads.
+        """One slot per environment, which says what is the slot's own: its GPUs, its number of threads.
 
         Args:
-            store: where the runs are.
-            execution_of: how each is computed.
+            store: where results are.
+            execution_of: how a run is computed.
             watcher: is shown what happens.
             environments: of the slots.
+            others: how the other processes of a run of several come about: on this machine, by default.
+            host: by what name these reach the first one's machine; None: by that which it has itself.
             lent: on what terms the machine may be used, where it is lent; None: it is ours.
         """
         self._store = store
@@ -124,6 +136,8 @@ class Pool:
         self._stop = lent.stop if lent else Stop(OURS, insistent=OURS)
         self._execution_of = execution_of
         self._watcher = watcher
+        self._others = others
+        self._host = host
         self._slots = [_Slot(environment) for environment in environments]
         self._waiting: list[Run] = []
         self._elsewhere: dict[Run, float] = {}
@@ -146,7 +160,7 @@ class Pool:
                     self._hand_out()
                     self._press_on_stopping()
                     for key, _ in self._selector.select(timeout=POLL_SECONDS):
-                        self._listen(key.data)
+                        key.data()
             finally:
                 for slot in self._slots:
                     self._close(slot)
@@ -189,8 +203,8 @@ class Pool:
 
     def _start(self, slot: _Slot, run: Run) -> None:
         if slot.worker is None:
-            slot.worker = WorkerProcess(slot.environment)
-            self._selector.register(slot.worker.told, selectors.EVENT_READ, slot)
+            slot.worker = WorkerProcess(devices.own(slot.environment, 0))
+            self._selector.register(slot.worker.told, selectors.EVENT_READ, partial(self._listen, slot))
         slot.run = run
         job: dict[str, Any] = {
             "run": run.to_dict(),
@@ -200,7 +214,33 @@ class Pool:
         if self._lent and self._lent.until is not None:
             job["seconds"] = self._lent.until - time.monotonic()
         # A worker that looks for the first time could not yet tell a dead attempt of another machine from a living one.
-        slot.worker.give(job | {"dead": 0 if self._store.alive(run) else self._store.newest(run)})
+        slot.job = job | {"dead": 0 if self._store.alive(run) else self._store.newest(run), "host": self._host}
+        slot.worker.give(slot.job)
+
+    def _send_others(self, slot: _Slot, count: int, meeting: Sequence[Any]) -> None:
+        """The run is claimed, and its first process waits for the others."""
+        slot.others = list(self._others(slot.environment, count))
+        for rank, other in enumerate(slot.others, 1):
+            self._selector.register(other.told, selectors.EVENT_READ, partial(self._overhear, slot, other))
+            other.give({**slot.job, "member": {"rank": rank, "of": count, "meeting": list(meeting)}})
+
+    def _overhear(self, slot: _Slot, other: Worker) -> None:
+        """One of the others says that it is through, or has died: then the run cannot go on, and is lost at once."""
+        if other not in slot.others:
+            return
+        events = other.events()
+        if events is None and slot.worker is not None:
+            slot.worker.signal(signal.SIGKILL)
+            self._bury(slot)
+        elif any(event["event"] == "ended" for event in events or ()):
+            self._dismiss(slot, other)
+
+    def _dismiss(self, slot: _Slot, other: Worker) -> None:
+        """It has nothing to save: what is to be kept is with the first process."""
+        slot.others.remove(other)
+        self._selector.unregister(other.told)
+        other.signal(signal.SIGKILL)
+        other.close()
 
     def _listen(self, slot: _Slot) -> None:
         events = slot.worker.events() if slot.worker else None
@@ -215,12 +255,17 @@ class Pool:
         elif slot.run is None:
             return
         elif event["event"] == "started":
+            if "meeting" in event:
+                self._send_others(slot, slot.run.gpus, event["meeting"])
             self._watcher.started(slot.run)
         elif event["event"] == "progress":
             rate = event.get("images_per_second")
             self._watcher.moved(slot.run, Standing(event["steps"], event["of"], event["metrics"], rate))
         else:
             run, slot.run = slot.run, None
+            if run.gpus > 1 and slot.worker is not None:  # what is left of so many is not to be in the next run's way
+                slot.worker.signal(signal.SIGKILL)
+                self._close(slot)
             self._disk_full |= event.get("disk", False)
             self._time_over |= event.get("time_over", False)
             self._settle(run, event["state"], event.get("text", ""))
@@ -277,12 +322,15 @@ class Pool:
             self._settle(run, state, f"its process died ({cause}); the next run goes on from its last checkpoint")
 
     def _close(self, slot: _Slot) -> int:
-        """End a slot's process; its exit code."""
+        """End a slot's process, which saves, and then the others; the first one's exit code."""
         worker, slot.worker = slot.worker, None
         if worker is None:
             return 0
         self._selector.unregister(worker.told)
-        return worker.close()
+        code = worker.close()
+        for other in list(slot.others):
+            self._dismiss(slot, other)
+        return code
 
     def _press_on_stopping(self) -> None:
         """Asked once: have the workers save and stop. Asked twice, or if that takes too long: kill them."""

@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
-from mixbench import signals
+from mixbench import devices, signals
 
 SAVE_SECONDS = 60.0
 """How long a run that is to stop may take to save before it is killed."""
@@ -23,6 +23,31 @@ KEEPING_MEMORY: Mapping[str, str] = MappingProxyType(
 
 On the CPU that is a tenth of a small network's step, and half of mixing with a map that is kept.
 """
+
+
+class Worker(Protocol):
+    """A process that is given a job and tells what comes of it, wherever it runs."""
+
+    @property
+    def told(self) -> IO[bytes]:
+        """Where it tells what happens, a file with a descriptor; readable when there is something to hear."""
+        ...
+
+    def give(self, job: Mapping[str, Any]) -> None:
+        """Hand it a job."""
+        ...
+
+    def events(self) -> list[dict[str, Any]] | None:
+        """What it has told since the last call; waits until there is something. None once it has ended."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        ...
+
+    def close(self) -> int:
+        """Have it end, by force after a while; its exit code, negative for a signal."""
+        ...
 
 
 class WorkerProcess:
@@ -73,3 +98,8 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def others(environment: Mapping[str, str], count: int) -> Sequence[WorkerProcess]:
+    """All processes but the first of a run of so many, started; each has a GPU of its own in a slot's environment."""
+    return [WorkerProcess(devices.own(environment, rank)) for rank in range(1, count)]

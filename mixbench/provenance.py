@@ -82,6 +82,16 @@ def job() -> dict[str, Any]:
     }
 
 
+def address() -> str:
+    """What other machines know this one by; of one whose name leads nowhere, what it knows itself by."""
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return "127.0.0.1"
+    return name
+
+
 def boot() -> str:
     """The boot and the process namespace: pids may be compared only within both."""
     try:

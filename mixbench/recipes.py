@@ -136,7 +136,8 @@ def _mini(values: dict[str, Any]) -> Mini:
         raise ValueError(f"there is no model '{model}'; there are: {', '.join(MODELS)}")
     if seeds is not None and cast_to(int, "seeds", seeds) < 1:
         raise ValueError(f"seeds must be 1 or more, not {seeds}")
-    return Mini(changes(values, extra=("model", "seeds", "options")), options, model, seeds)
+    changed = {"gpus": 1} | changes(values, extra=("model", "seeds", "options"))  # a small machine has no several
+    return Mini(changed, options, model, seeds)
 
 
 def _resource(key: str, value: Any) -> Any:

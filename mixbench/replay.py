@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from mixbench.graph import CudaRecorder, Graph, Recorder, form_of, obstacle
 from mixbench.spec import Run
 from mixbench.step import Learner, Step, lr_at
 from mixbench.tasks import Task
+from mixbench.together import AveragedStep, SharedTask
 
 WARM_UP = 3
 """Steps of a form that run before it is captured: libraries choose algorithms and allocate in the first ones."""
@@ -49,6 +50,8 @@ class Trainee(Learner, Protocol):
 def step_of(run: Run, task: Task, execution: Execution, tell: Tell) -> Step:
     """The step of a training: replayed on a GPU, unless the execution says otherwise or nothing is learned.
 
+    Where several processes train together it is not: when gradients are averaged is nothing that a graph could know.
+
     Args:
         run: whose training.
         task: what is trained.
@@ -56,7 +59,12 @@ def step_of(run: Run, task: Task, execution: Execution, tell: Tell) -> Step:
         tell: is told, once, in a sentence, why steps are not replayed.
     """
     device = torch.device(execution.device)
-    if device.type != "cuda" or not execution.cuda_graph or not any(parameters for _, parameters in task.groups):
+    plain = device.type != "cuda" or not execution.cuda_graph or not any(parameters for _, parameters in task.groups)
+    if run.gpus > 1:
+        if not plain:
+            tell("CUDA graph: not used, since several processes train together")
+        return AveragedStep(run, cast("SharedTask", task))
+    if plain:
         return Step(run, task)
     return ReplayedStep(run, task, CudaRecorder(device), tell)
 

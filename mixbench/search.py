@@ -16,6 +16,7 @@ from mixbench.criteria import excess
 from mixbench.execution import Execution
 from mixbench.learning import Group
 from mixbench.materials import Weights
+from mixbench.shares import Share
 from mixbench.spec import Run
 from mixbench.streams import Streams
 from mixbench.tasks import TEST_BATCH, Curve, Evaluation
@@ -59,16 +60,17 @@ class Search:
         self.groups: Sequence[Group] = [(run, list(self.trainable.parameters()))]
         self.beside: Mapping[str, nn.Module] = {}
         self._train = materials.train_set(run, streams, execution)
-        materials.check_batches(self.mixer, len(self._train), run.batch_size)
+        materials.check_batches(self.mixer, run, len(self._train))
         materials.give_memory(self.mixer, run, self._train, execution, weights)
         self._test = materials.test_set(run, execution)
         self._streams = streams
         self._run = run
-        self.steps = self._train.steps(run.batch_size)
+        self._share = Share(streams.rank, run.gpus)
+        self.steps = self._train.steps(run.batch_size, share=self._share)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """The batches of an epoch, as `mixbench.tasks.Classify` has them."""
-        return self._train.epoch(self._streams, epoch, self._run.batch_size, skip=skip)
+        return self._train.epoch(self._streams, epoch, self._run.batch_size, skip=skip, share=self._share)
 
     def prepare(self, batch: Batch) -> Batch:
         """The batch itself: the gradient goes through the mixing, which so belongs to the loss."""
@@ -78,6 +80,10 @@ class Search:
         """The mean excess of the batch, see `mixbench.criteria.excess`."""
         mixed = self.mixer(prepared, self._teacher)
         return mixed.loss(mixed.logits(cast("nn.Module", self._teacher)), excess)
+
+    def weight(self, step: int) -> float:
+        """By what the loss of a step counts among those of the processes that train together."""
+        return self._share.weight(step, len(self._train), self._run.batch_size)
 
     def stepped(self, done: int, steps: int) -> None:
         """Nothing follows what is learned."""

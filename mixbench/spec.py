@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 from mixbench.fields import ABOUT, ABOVE, AT_LEAST, BELOW, CHOICES, LINKS, READ_BY
 from mixbench.plain import cast_to
+from mixbench.shares import LEAST
 
 EMA = "ema"
 """What the moving average of a network is called: a run's ``ema`` adds ``ema_top1`` and so on to its metrics."""
@@ -47,6 +48,7 @@ class Run:
     std: tuple[float, ...] = ()
     epochs: int
     batch_size: int = 128
+    gpus: int = 1  # processes that train together, each on its part of every batch: it mixes and normalises that alone
     lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = False
@@ -59,7 +61,6 @@ class Run:
     criterion: str = "ce"  # cross-entropy; or bce, binary cross-entropy on the softmax
     ema: float = 0.0  # after each step an average keeps this share of its weights; 0: there is none, scored beside it
     precision: str = "float32"
-    gpus: int = 1  # processes that share a batch: each mixes its part, and has batch statistics of its own
     checkpoint: str = ""  # import: SHA-256 of the file, all 64 digits, to be set beside what its publisher may say
     teacher: Run | None = None
     policy: Run | None = None  # the search whose mixing module is used
@@ -83,6 +84,7 @@ class Run:
             raise ValueError(f"checkpoint belongs to task: import, but task is {self.task}; change one of the two")
         self._forget_what_the_task_does_not_read()
         self._check_milestones()
+        self._check_shares()
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: true needs a momentum, but momentum is 0.0; change one of the two")
         if len(self.mean) != len(self.std):
@@ -100,6 +102,17 @@ class Run:
             raise ValueError(
                 f"milestones go to {self.milestones[-1]}, but epochs is {self.epochs}: nothing is left to train behind "
                 f"it; write milestones below {self.epochs}, or none: milestones: []"
+            )
+
+    def _check_shares(self) -> None:
+        if self.batch_size % self.gpus:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which {self.gpus} GPUs cannot share evenly; write a multiple of gpus"
+            )
+        if self.gpus > 1 and self.batch_size < LEAST * self.gpus:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but each of {self.gpus} GPUs needs {LEAST} images or more; make it "
+                f"larger, or gpus smaller"
             )
 
     def _forget_what_the_task_does_not_read(self) -> None:

@@ -59,12 +59,16 @@ class Step:
 
     def update(self, prepared: Any) -> Tensor:
         """Update once at the rates that are set; the loss before the update."""
-        loss = self._task.loss(prepared)
+        loss = self.loss(prepared)
         if self.learns:
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
         return loss.detach()
+
+    def loss(self, prepared: Any) -> Tensor:
+        """What is minimised, a scalar."""
+        return self._task.loss(prepared)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the optimiser's saved state, whichever memory layout it was saved in."""

@@ -17,14 +17,22 @@ class Streams:
     and torch's global generators (dropout, and mixers that ignore their generator) go on from the checkpoint.
     Making the streams seeds torch's global generators, so what ran before in the process does not matter.
 
+    Args:
+        seed: of the run.
+        rank: the process among those that train the run together: ``mix`` and torch's global generators are its own,
+            and all others the same in each.
+
     Attributes:
+        rank: the process.
         mix: the generator that mixers draw from, on the CPU.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, rank: int = 0) -> None:
         self._seed = seed
-        self.mix = self.generator("mix")
-        torch.manual_seed(self._derive("torch"))
+        self.rank = rank
+        own = (rank,) if rank else ()
+        self.mix = self.generator("mix", *own)
+        torch.manual_seed(self._derive("torch", *own))
 
     def generator(self, name: str, *key: int) -> torch.Generator:
         """A fresh CPU generator, always the same for this seed, ``name`` and ``key`` (an epoch, say)."""

@@ -17,6 +17,7 @@ from mixbench.execution import Execution
 from mixbench.learning import Average, Group, groups_of, moves, settled
 from mixbench.materials import Weights
 from mixbench.result import MIXER
+from mixbench.shares import Share
 from mixbench.spec import EMA, Run
 from mixbench.streams import Streams
 
@@ -114,17 +115,18 @@ class Classify:
         moving = {EMA: self.average, "mixer": self.mixer if moves(self.mixer) else None}
         self.beside: Mapping[str, nn.Module] = {name: module for name, module in moving.items() if module is not None}
         self._train = materials.train_set(run, streams, execution)
-        materials.check_batches(self.mixer, len(self._train), run.batch_size)
+        materials.check_batches(self.mixer, run, len(self._train))
         materials.give_memory(self.mixer, run, self._train, execution, weights)
         self._test = materials.test_set(run, execution)
         self._criterion = CRITERIA[run.criterion]
         self._streams = streams
         self._batch_size = run.batch_size
-        self.steps = self._train.steps(run.batch_size)
+        self._share = Share(streams.rank, run.gpus)
+        self.steps = self._train.steps(run.batch_size, share=self._share)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """The batches of an epoch, in the order and views that the run's seed draws for it."""
-        return self._train.epoch(self._streams, epoch, self._batch_size, skip=skip)
+        return self._train.epoch(self._streams, epoch, self._batch_size, skip=skip, share=self._share)
 
     def prepare(self, batch: Batch) -> Mixed:
         """Mix the batch, with gradients where the mixer learns."""
@@ -134,6 +136,10 @@ class Classify:
     def loss(self, prepared: Mixed) -> Tensor:
         """The run's criterion of the network's answers and the mixed labels, or what the method makes of it."""
         return prepared.loss(prepared.logits(self.net), self._criterion)
+
+    def weight(self, step: int) -> float:
+        """By what the loss of a step counts among those of the processes that train together."""
+        return self._share.weight(step, len(self._train), self._batch_size)
 
     def stepped(self, done: int, steps: int) -> None:
         """The average follows the network, and so does what the mixer keeps of it."""

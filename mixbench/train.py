@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixbench.attempts import Attempt
 from mixbench.bank import MakeBank
 from mixbench.execution import Execution
 from mixbench.importing import Import
+from mixbench.keeper import Keeper
 from mixbench.makers import maker, merged
 from mixbench.materials import Weights, as_bytes, from_bytes
 from mixbench.replay import step_of
@@ -24,6 +24,7 @@ from mixbench.step import Step
 from mixbench.streams import Streams
 from mixbench.tasks import Classify, Evaluation, Task
 from mixbench.timing.measuring import Measure
+from mixbench.together import for_rank, own, seen_by
 
 BESIDE = ("epoch", "train_loss")
 """What an entry of a curve holds beside metrics."""
@@ -64,7 +65,7 @@ class Trained:
     made_by: Mapping[str, Any]
 
 
-def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, progress: Progress) -> Trained:
+def train(run: Run, attempt: Keeper, execution: Execution, weights: Weights, progress: Progress) -> Trained:
     """Train a run; go on from the newest valid checkpoint of any of its attempts.
 
     Raises:
@@ -73,10 +74,10 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
         mixbench.attempts.OtherDataError: the data at hand are not those that the run was begun on.
     """
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32: torch's own default is ten bits in convolutions
-    streams = Streams(run.seed)
-    task = TASKS[run.task](run, streams, execution, weights)
+    streams = Streams(run.seed, attempt.rank)
+    task = for_rank(attempt.rank, TASKS[run.task](run, streams, execution, weights))
     attempt.begin(task.content)
-    step = step_of(run, task, execution, lambda sentence: attempt.tell(f"{attempt.folder.name}: {sentence}"))
+    step = step_of(run, task, execution, lambda sentence: attempt.tell(f"{run.folder}: {sentence}"))
     state = State.restored(attempt, task, step, streams, execution)
     if task.from_start and not state.curve:
         attempt.log(**state.open(evaluated(task, 0).metrics))
@@ -88,25 +89,25 @@ def train(run: Run, attempt: Attempt, execution: Execution, weights: Weights, pr
         for _ in steps(run, epoch, task, step, state):
             progress(epoch * task.steps + state.step, run.epochs * task.steps, known)
             if attempt.due(epoch_over=False):
-                attempt.save(epoch * task.steps + state.step, state.encoded(task, step, streams))
-        losses = state.read_losses()
+                attempt.save(epoch * task.steps + state.step, state.encoded(attempt, task, step, streams))
+        losses = state.read_losses(attempt.mean)
         evaluation = evaluated(task, epoch + 1) if execution.evaluates(epoch, run.epochs) else None
         attempt.log(**state.close_epoch(losses, evaluation.metrics if evaluation else {}))
         if evaluation and not warned and epoch + 1 < run.epochs:
-            warned = warn(attempt, task.notes(state.curve))
+            warned = warn(run, attempt, task.notes(state.curve))
         if attempt.due(epoch_over=True):
-            attempt.save((epoch + 1) * task.steps, state.encoded(task, step, streams))
+            attempt.save((epoch + 1) * task.steps, state.encoded(attempt, task, step, streams))
     evaluation = evaluation or evaluated(task, run.epochs)
     notes = task.notes(state.curve)
-    warn(attempt, notes)
+    warn(run, attempt, notes)
     made_by = merged(state.makers)
     return Trained(evaluation, state.curve, notes, task.weights(), task.files(), task.content, task.official, made_by)
 
 
-def warn(attempt: Attempt, notes: Mapping[str, Any]) -> bool:
+def warn(run: Run, attempt: Keeper, notes: Mapping[str, Any]) -> bool:
     """Tell the user the warning among a task's notes; whether there is one."""
     if "warning" in notes:
-        attempt.tell(f"{attempt.folder.name}: {notes['warning']}")
+        attempt.tell(f"{run.folder}: {notes['warning']}")
     return "warning" in notes
 
 
@@ -159,11 +160,11 @@ class State:
     makers: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def restored(cls, attempt: Attempt, task: Task, step: Step, streams: Streams, execution: Execution) -> State:
+    def restored(cls, attempt: Keeper, task: Task, step: Step, streams: Streams, execution: Execution) -> State:
         """The newest saved state, put back into task, optimiser and streams; a fresh one where there is none."""
         state = cls(torch.zeros(task.steps if step.learns else 0, device=execution.device))
         for data in attempt.saved():
-            saved = from_bytes(data, execution.device)
+            saved = seen_by(streams.rank, from_bytes(data, execution.device))
             task.trainable.load_state_dict(saved["trainable"])
             for name, module in task.beside.items():
                 module.load_state_dict(saved["beside"][name])
@@ -184,13 +185,16 @@ class State:
             self.losses[self.step] = loss
         self.step += 1
 
-    def read_losses(self) -> list[float]:
+    def read_losses(self, mean: Callable[[list[float]], list[float]] = list) -> list[float]:
         """The losses of the running epoch, read from the device: the one wait of an epoch.
+
+        Args:
+            mean: of those that several processes have read, see `Keeper.mean`; a process alone has read them all.
 
         Raises:
             DivergedError: one is not finite.
         """
-        losses: list[float] = self.losses[: self.step].tolist()
+        losses = mean(self.losses[: self.step].tolist())
         bad = next((step for step, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
         if bad is not None:
             raise DivergedError(f"the loss became {losses[bad - 1]} in epoch {self.epoch + 1}, step {bad}")
@@ -213,18 +217,18 @@ class State:
         self.curve.append({"epoch": self.epoch, **mean, **metrics})
         return self.curve[-1]
 
-    def encoded(self, task: Task, step: Step, streams: Streams) -> bytes:
-        """All that a resume needs, as bytes."""
-        return as_bytes(
-            {
-                "trainable": task.trainable.state_dict(),
-                "beside": {name: module.state_dict() for name, module in task.beside.items()},
-                "optimiser": step.optimiser.state_dict(),
-                "streams": streams.state_dict(),
-                "epoch": self.epoch,
-                "step": self.step,
-                "losses": self.losses[: self.step].clone(),
-                "curve": self.curve,
-                "makers": self.makers,
-            }
-        )
+    def encoded(self, attempt: Keeper, task: Task, step: Step, streams: Streams) -> bytes:
+        """All that a resume needs, of every process, as bytes."""
+        state = {
+            "trainable": task.trainable.state_dict(),
+            "beside": {name: module.state_dict() for name, module in task.beside.items()},
+            "optimiser": step.optimiser.state_dict(),
+            "streams": streams.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "losses": self.losses[: self.step].clone(),
+            "curve": self.curve,
+            "makers": self.makers,
+        }
+        others = [from_bytes(one, "cpu") for one in attempt.gathered(as_bytes(own(state, task)))]
+        return as_bytes({**state, "others": others} if others else state)

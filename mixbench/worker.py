@@ -17,16 +17,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixbench import catalog, files, provenance
 from mixbench.alone import sharing
-from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError, TimeOverError
+from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError, TimeOverError, sentence
 from mixbench.execution import Execution
 from mixbench.result import Result, payload_of
 from mixbench.signals import STOPS, Stop
 from mixbench.spec import Run
 from mixbench.store import Store
+
+if TYPE_CHECKING:
+    from mixbench.team import Leading
 
 TOLD_EVERY_SECONDS = 0.5
 
@@ -42,7 +45,8 @@ def main() -> None:
             break
         job = json.loads(line)
         run = Run.from_dict(job["run"])
-        tell({"event": "ended", "run": run.id, **_attempt(run, job, stop, tell)})
+        answer = _member(run, job) if "member" in job else _attempt(run, job, stop, tell)
+        tell({"event": "ended", "run": run.id, **answer})
 
 
 def _attempt(run: Run, job: Mapping[str, Any], stop: _Stop, tell: Tell) -> dict[str, Any]:
@@ -54,23 +58,62 @@ def _attempt(run: Run, job: Mapping[str, Any], stop: _Stop, tell: Tell) -> dict[
         if attempt is None:
             return {"state": "elsewhere"}
         attempt.until = time.monotonic() + job["seconds"] if "seconds" in job else None
-        tell({"event": "started", "run": run.id})
         shared = sharing(store.root, alone=run.task == "time", stop=attempt.stop, tell=attempt.tell)
         with stop.watching(attempt), attempt, _output_to(attempt.place / "out.txt"), shared:
             attempt.check_progress()
-            execute(run, attempt, store, execution, tell)
+            with _started(run, attempt, execution, job.get("host"), tell) as keeper:
+                execute(run, keeper, store, execution, tell)
     except TimeOverError as error:
         return {"state": "stopped", "text": str(error), "time_over": True}
     except (StoppedError, FencedError) as error:
         return {"state": "stopped", "text": str(error)}
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in files.DISK_ERRORS
-        text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
-        return {"state": "failed", "text": text, "disk": full}
+        return {"state": "failed", "text": sentence(error), "disk": full}
     return {"state": "done"}
 
 
-def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell: Tell) -> None:
+@contextlib.contextmanager
+def _started(
+    run: Run, attempt: Attempt, execution: Execution, host: str | None, tell: Tell
+) -> Iterator[Attempt | Leading]:
+    """Say that a claimed run begins, and where its other processes may join, if it has any. Inside, all are there."""
+    if run.gpus == 1:
+        tell({"event": "started", "run": run.id})
+        yield attempt
+        return
+    from mixbench import team
+
+    meeting, where = team.opened(host)
+    tell({"event": "started", "run": run.id, "meeting": where})
+    with team.led(meeting, attempt, run.gpus, execution) as leading:
+        yield leading
+
+
+def _member(run: Run, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Train along with the process that has the attempt. How that went, as for an attempt."""
+    import torch
+
+    from mixbench import team
+    from mixbench.train import train
+
+    execution = Execution(**job["execution"])
+    store = Store(Path(job["results"]), tell=_unheard)
+    rank, of, where = (job["member"][key] for key in ("rank", "of", "meeting"))
+    torch.set_num_threads(execution.threads)
+    try:
+        meeting = team.found(*where)
+        output = _output_to(team.place(meeting) / f"out-{rank}.txt")
+        with output, team.followed(meeting, rank, of, execution) as following:
+            train(run, following, execution, store.read_weights, _unheard)
+    except StoppedError as error:
+        return {"state": "stopped", "text": str(error)}
+    except Exception as error:
+        return {"state": "failed", "text": sentence(error)}
+    return {"state": "done"}
+
+
+def execute(run: Run, attempt: Attempt | Leading, store: Store, execution: Execution, tell: Tell) -> None:
     """Train a claimed run and make it done."""
     import torch
 
@@ -106,6 +149,10 @@ def execute(run: Run, attempt: Attempt, store: Store, execution: Execution, tell
     attempt.finish(payload_of(run, result), artifacts)
 
 
+def _unheard(*said: object) -> None:
+    """What a process has to tell that another one tells already."""
+
+
 class _Stop(Stop):
     """Hears the signals that ask to stop and passes them on to the attempt at work."""
 
@@ -137,7 +184,7 @@ class _Stop(Stop):
 class _Progress:
     """Tells how far a run is, now and then."""
 
-    def __init__(self, run: Run, attempt: Attempt, tell: Tell) -> None:
+    def __init__(self, run: Run, attempt: Attempt | Leading, tell: Tell) -> None:
         self._run = run
         self._attempt = attempt
         self._tell = tell
@@ -162,8 +209,9 @@ class _Progress:
         self._say(metrics)
 
     def _say(self, metrics: Mapping[str, float]) -> None:
-        self._attempt.standing = {"steps": self._steps, "of": self._of, "metrics": dict(metrics), **self.rate()}
-        self._tell({"event": "progress", "run": self._run.id, **self._attempt.standing})
+        standing = {"steps": self._steps, "of": self._of, "metrics": dict(metrics), **self.rate()}
+        self._attempt.stand(standing)
+        self._tell({"event": "progress", "run": self._run.id, **standing})
 
     def rate(self) -> dict[str, float]:
         """Training images a second of this attempt, evaluations included, each batch as a full one."""

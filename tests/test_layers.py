@@ -40,6 +40,7 @@ MAY_IMPORT_TORCH = {
     "mixbench.step",
     "mixbench.streams",
     "mixbench.tasks",
+    "mixbench.team",
     "mixbench.timing.circumstances",
     "mixbench.timing.clocks",
     "mixbench.timing.floor",
@@ -48,6 +49,7 @@ MAY_IMPORT_TORCH = {
     "mixbench.timing.kernels",
     "mixbench.timing.measuring",
     "mixbench.timing.subjects",
+    "mixbench.together",
     "mixbench.train",
 }
 """All outside `methods` and `mixbench.nets` that imports torch when it is imported: what trains, not what looks."""

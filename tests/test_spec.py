@@ -96,6 +96,7 @@ DEFAULTS = {
     "mean": (),
     "std": (),
     "batch_size": 128,
+    "gpus": 1,
     "lr": 0.1,
     "momentum": 0.9,
     "nesterov": False,

@@ -23,6 +23,7 @@ from mixbench.data import DataError, crops
 from mixbench.data.imagenet import Part
 from mixbench.data.images import Images
 from mixbench.data.read import rgb
+from mixbench.shares import WHOLE, Share
 from mixbench.streams import Streams
 
 SHORTER = 256 / 224
@@ -77,17 +78,19 @@ class Decoded(Images):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def epoch(self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0) -> Iterator[Batch]:
+    def epoch(
+        self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0, share: Share = WHOLE
+    ) -> Iterator[Batch]:
         """The batches of one epoch, see `Images.epoch`.
 
         Raises:
             DataError: an image is damaged; names it.
         """
         order = torch.randperm(len(self), generator=streams.generator("order", epoch))
-        left = order[skip * batch_size : self.steps(batch_size) * batch_size]
+        numbers = self._numbers[order]
         draw = partial(_drawn, streams, epoch)
         cut = partial(_cropped, draw, size=self._size, interpolation=self._interpolation, flip=self._flip)
-        return self._batches(self._numbers[left], batch_size, cut)
+        return self._batches([numbers[part] for part in self.parts(batch_size, skip=skip, share=share)], cut)
 
     def test_batches(
         self,
@@ -103,12 +106,12 @@ class Decoded(Images):
         """
         chosen = self._numbers if order is None else self._numbers[order]
         cut = partial(_middle, size=self._size, interpolation=self._interpolation)
-        return self._batches(chosen, min(batch_size, MOST), cut)
+        return self._batches(torch.split(chosen, min(batch_size, MOST)) if len(chosen) else (), cut)
 
-    def _batches(self, numbers: Tensor, batch_size: int, cut: Cut) -> Iterator[Batch]:
-        """Batches of these images of the part, in this order."""
-        batches = torch.split(numbers, batch_size) if len(numbers) else ()
-        labels = torch.split(self._y[numbers].to(self._device), batch_size)
+    def _batches(self, batches: Sequence[Tensor], cut: Cut) -> Iterator[Batch]:
+        """Batches of images of the part, by their numbers."""
+        numbers = torch.cat([*batches, torch.empty(0, dtype=torch.int64)])
+        labels = torch.split(self._y[numbers].to(self._device), [len(batch) for batch in batches])
         loader = DataLoader(
             _Files(self._part, cut),
             batch_sampler=[batch.tolist() for batch in batches],

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Batch
+from mixbench.shares import WHOLE, Share
 from mixbench.streams import Streams
 
 
@@ -24,23 +25,27 @@ class Images(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    def steps(self, batch_size: int) -> int:
-        """Batches of an epoch. A rest that fills no batch is a smaller one.
+    def steps(self, batch_size: int, *, share: Share = WHOLE) -> int:
+        """Batches of an epoch. A rest that fills no batch is a smaller one, unless it is too small, see `Share`."""
+        return share.steps(len(self), batch_size)
 
-        A rest of one image is left out: batch normalisation has nothing to normalise a single image by.
-        """
-        full, rest = divmod(len(self), batch_size)
-        return full + (rest > 1)
+    def parts(self, batch_size: int, *, skip: int, share: Share) -> list[slice]:
+        """Which of an epoch's images, in their order, each batch has of this share, from step ``skip`` on."""
+        steps = range(skip, self.steps(batch_size, share=share))
+        return [share.part(step, len(self), batch_size) for step in steps]
 
     def numbers(self, batch: Batch) -> Tensor:
         """Which images a batch is of, (N,) int64 on the CPU; -1 where views have no ids to say so."""
         return torch.full((len(batch.x),), -1)
 
     @abstractmethod
-    def epoch(self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, each image once, from step ``skip`` on.
+    def epoch(
+        self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0, share: Share = WHOLE
+    ) -> Iterator[Batch]:
+        """The batches of one epoch, each image once, from step ``skip`` on; of each batch what the share has of it.
 
-        Order and views depend on the seed and the epoch, neither on the batch size nor on where it is taken up.
+        Order and views depend on the seed and the epoch, neither on the batch size nor on where it is taken up; and
+        what all shares have of a step is, together, the batch that a process has which trains alone.
         """
 
     @abstractmethod

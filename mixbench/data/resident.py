@@ -12,6 +12,7 @@ from torch import Tensor
 from methods.base import Batch
 from mixbench.data import crops
 from mixbench.data.images import Images
+from mixbench.shares import WHOLE, Share
 from mixbench.streams import Streams
 
 PAD_MODES = ("zeros", "reflect")
@@ -70,18 +71,18 @@ class Resident(Images):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def epoch(self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, each image once, from step ``skip`` on.
+    def epoch(
+        self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0, share: Share = WHOLE
+    ) -> Iterator[Batch]:
+        """The batches of one epoch, see `Images.epoch`.
 
-        Order and views are drawn for the whole epoch ahead, from the streams ``order`` and ``views`` of that epoch:
-        they depend neither on the batch size nor on where the epoch is taken up.
+        Order and views are drawn for the whole epoch ahead, from the streams ``order`` and ``views`` of that epoch.
         """
         images = torch.randperm(len(self), generator=streams.generator("order", epoch))
         views = torch.randint(self.views, (len(self),), generator=streams.generator("views", epoch))
         ids = self.ids(images, views)
         images, views = (indices.to(self._device, non_blocking=True) for indices in (images, views))
-        for step in range(skip, self.steps(batch_size)):
-            chosen = slice(step * batch_size, (step + 1) * batch_size)
+        for chosen in self.parts(batch_size, skip=skip, share=share):
             x, y = self.gather(images[chosen], views[chosen])
             yield Batch(x, y, ids[chosen])
 
@@ -169,15 +170,16 @@ class Cropped(Resident):
         self._flips = flip
         self._interpolation = interpolation
 
-    def epoch(self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0) -> Iterator[Batch]:
+    def epoch(
+        self, streams: Streams, epoch: int, batch_size: int, *, skip: int = 0, share: Share = WHOLE
+    ) -> Iterator[Batch]:
         """The batches of one epoch, as `Resident.epoch` has them, of crops that the stream ``views`` draws."""
         images = torch.randperm(len(self), generator=streams.generator("order", epoch))
         shape = len(self), crops.DRAWS
         draws = torch.rand(shape, dtype=torch.float64, generator=streams.generator("views", epoch))
         boxes, mirrored = crops.boxes(draws, *self._shape[:2]), crops.mirrored(draws) & self._flips
         images, boxes, mirrored = (one.to(self._device, non_blocking=True) for one in (images, boxes, mirrored))
-        for step in range(skip, self.steps(batch_size)):
-            chosen = slice(step * batch_size, (step + 1) * batch_size)
+        for chosen in self.parts(batch_size, skip=skip, share=share):
             whole, y = self.gather(images[chosen], torch.zeros_like(images[chosen]))
             x = crops.resized(whole, boxes[chosen], mirrored[chosen], interpolation=self._interpolation)
             yield Batch(x.contiguous(memory_format=self._format), y)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from mixbench.attempts import OtherCodeError
 from mixbench.display import Lines
 from mixbench.execution import Execution
 from mixbench.files import DamagedError
-from mixbench.pool import Lent, Outcome, Pool
+from mixbench.pool import Lent, Others, Outcome, Pool
+from mixbench.process import others
 from mixbench.running import DISK, DONE, FAILED, UNKNOWN
 from mixbench.signals import STOPS, Stop
-from mixbench.slurm import commands, snapshot, submissions
+from mixbench.slurm import commands, relay, snapshot, submissions
 from mixbench.slurm.submissions import Submission
 from mixbench.spec import Run
 from mixbench.store import Store
@@ -36,6 +37,9 @@ def main() -> None:
     stop = Stop(STOPS)
     stop.listen()
     folder = Path(sys.argv[1])
+    if int(os.environ.get("SLURM_PROCID", 0)) > 0:
+        relay.lend(folder)
+        return
     job = provenance.job()
     submission = submissions.read(folder)
     if submission.state == "abandoned" or submissions.is_cancelled(folder):
@@ -50,20 +54,32 @@ def main() -> None:
         sys.exit(FAILED)
     withdrawn = partial(submissions.is_cancelled, folder)
     lent = Lent(stop, _end(submission, begun), 2 * pulse.LEASE_SECONDS, withdrawn)
-    outcome = work(runs, store, submission, lent)
+    with lenders(submission, folder) as others:
+        outcome = work(runs, store, submission, lent, others)
     sys.exit(_leave(outcome, stop, job["id"], job["index"]))
 
 
-def work(runs: Sequence[Run], store: Store, submission: Submission, lent: Lent) -> Outcome:
+@contextlib.contextmanager
+def lenders(submission: Submission, folder: Path) -> Iterator[Others]:
+    """Where the processes of a run but the first come from: the other tasks of this job, if it has any."""
+    if submission.processes == 1:
+        yield others
+        return
+    with relay.Lenders(folder) as there:
+        yield there.others
+
+
+def work(runs: Sequence[Run], store: Store, submission: Submission, lent: Lent, others: Others) -> Outcome:
     """Do the runs of a task, so many at a time as its submission says."""
     execution = Execution(**submission.execution)
-    environments = devices.environments(execution.device, submission.slots, execution.threads)
+    environments = devices.environments(execution.device, submission.slots, execution.threads, submission.processes)
     workers = execution.workers if execution.workers is not None else max(1, devices.cores() // len(environments))
 
     def execution_of(run: Run) -> Execution:
         return replace(submission.execution_of(run), workers=workers)
 
-    return Pool(store, execution_of, Lines(len(runs)), environments, lent).work(runs)
+    watcher = Lines(len(runs))
+    return Pool(store, execution_of, watcher, environments, others=others, host=None, lent=lent).work(runs)
 
 
 def refuse(runs: Sequence[Run], store: Store, submission: Submission, why: str) -> None:

@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from mixbench import devices, files, provenance
 from mixbench.process import WorkerProcess
@@ -29,7 +29,7 @@ JOINING_SECONDS = 300.0
 POLL_SECONDS = 0.2
 
 
-class Lent:
+class LentProcess:
     """A process in another task of the job, as the first one sees it, see `mixbench.process.Worker`.
 
     Attributes:
@@ -38,7 +38,7 @@ class Lent:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
-        self.told: IO[bytes] = line.makefile("rb", buffering=0)
+        self.told = cast("IO[bytes]", line.makefile("rb", buffering=0))
         self._rest = b""
 
     def give(self, job: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ class Lenders:
         self._token = secrets.token_hex(16)
         self._door = socket.create_server(("", 0), backlog=128)
         self._place = folder / _named(provenance.job())
-        about = {"host": socket.gethostname(), "port": self._door.getsockname()[1], "token": self._token}
+        about = {"host": provenance.address(), "port": self._door.getsockname()[1], "token": self._token}
         files.write(self._place, files.encode(about))
 
     def __enter__(self) -> Lenders:
@@ -88,13 +88,13 @@ class Lenders:
         self._door.close()
         self._place.unlink(missing_ok=True)
 
-    def others(self, environment: Mapping[str, str], count: int) -> Sequence[Lent]:  # noqa: ARG002
+    def others(self, environment: Mapping[str, str], count: int) -> Sequence[LentProcess]:  # noqa: ARG002
         """Processes in all tasks but the first, of a run of so many.
 
         Raises:
             UnknownError: not all tasks have come.
         """
-        lent: list[Lent] = []
+        lent: list[LentProcess] = []
         end = time.monotonic() + JOINING_SECONDS
         while len(lent) < count - 1:
             self._door.settimeout(max(0.1, end - time.monotonic()))
@@ -105,7 +105,7 @@ class Lenders:
                     f"of {count} tasks only {len(lent) + 1} came within {JOINING_SECONDS:.0f} s"
                 ) from None
             if self._is_ours(line):
-                lent.append(Lent(line))
+                lent.append(LentProcess(line))
         return lent
 
     def _is_ours(self, line: socket.socket) -> bool:
@@ -142,7 +142,7 @@ def _serve(line: socket.socket) -> None:
     try:
         for message in _messages(line):
             if "job" in message:
-                worker = WorkerProcess(_environment())
+                worker = WorkerProcess(_environment(message["job"]["execution"]["threads"]))
                 worker.give(message["job"])
                 _pass_on(worker, line)
                 return
@@ -186,10 +186,10 @@ def _received(line: socket.socket) -> list[dict[str, Any]]:
         return []
 
 
-def _environment() -> dict[str, str]:
-    """What is this task's own: one of the GPUs that its job has on its node."""
+def _environment(threads: int) -> dict[str, str]:
+    """What is this task's own: its threads, and one of the GPUs that its job has on its node."""
     gpus, place = devices.visible_gpus(), int(os.environ.get("SLURM_LOCALID", 0))
-    return {devices.VISIBLE: gpus[place % len(gpus)]} if gpus else {}
+    return {"OMP_NUM_THREADS": str(threads)} | ({devices.VISIBLE: gpus[place % len(gpus)]} if gpus else {})
 
 
 def _named(job: Mapping[str, Any]) -> str:

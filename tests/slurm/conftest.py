@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -225,6 +226,12 @@ class Bench:
     def computed(self, run):
         """The newest step of a run that was computed; 0 before the first."""
         return max((step for steps in self.steps(run).values() for step in steps), default=0)
+
+    def kill_worker(self, run, *, which=0):
+        """Kill one of the processes that compute a run, in the order in which they began."""
+        identity = run.rpartition("-")[2]
+        found = sorted((self.folder / "steps").glob(f"{identity}-*"), key=lambda path: path.stat().st_ctime)
+        os.kill(int(found[which].name.rpartition("-")[2]), signal.SIGKILL)
 
     def done(self):
         """Names of the runs that have a result."""
