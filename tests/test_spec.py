@@ -185,6 +185,7 @@ def test_run_id_depends_on_every_field():
         "flip": False,
         "epochs": 11,
         "batch_size": 64,
+        "gpus": 2,
         "lr": 0.2,
         "momentum": 0.0,
         "nesterov": True,

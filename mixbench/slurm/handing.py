@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from mixbench import pulse, running
 from mixbench.execution import Execution
 from mixbench.launch import Plan, prepare
-from mixbench.running import DONE
+from mixbench.running import DONE, FAILED
 from mixbench.slurm import commands, snapshot
 from mixbench.slurm.arrays import Array, Wishes, arrange
 from mixbench.slurm.cli import follow
@@ -79,8 +80,13 @@ def hand_over(planned: Plan, store: Store, execution: Execution, wishes: Wishes,
         handover = Handover(planned.sweep, submissions, execution, site, code, usual_minutes(partition))
         made_by = {run: flights[run.id].task.job for run in planned.states if run.id in flights}
         given = submit(arrays, handover, made_by, one_by_one=wishes.max_jobs is not None)
-    for line in _said(given, len(flights.keys() & {run.id for run in planned.states}), command):
+    flying = len(flights.keys() & {run.id for run in planned.states})
+    for line in _said(given, flying, command):
         click.echo(line)
+    failed = Counter(planned.states.values())["failed"]
+    if failed and not given.submissions and not flying:
+        click.echo(f"{_counted(failed, 'run')} failed: see `mixbench status`; --retry-failed tries again", err=True)
+        return FAILED
     return DONE
 
 
@@ -111,14 +117,26 @@ def list_arrays(planned: Plan, store: Store, execution: Execution, wishes: Wishe
 
 
 def wanted(planned: Plan, store: Store, flights: dict[str, Flight]) -> list[Run]:
-    """Of what there is to do, what nobody is at already: no task in the queue, and no launcher on another machine."""
-    return [run for run in planned.todo if run.id not in flights and not is_at_work(run, store)]
+    """Of what there is to do, what nobody is at already: no task in the queue, and no launcher on another machine.
+
+    What needs a run that such a launcher is at would come too early.
+    """
+    todo, found = set(planned.todo), dict[Run, None]()
+    for run in planned.todo:
+        needs = (need for need in run.needs() if planned.states[need] != "done" or need in todo)
+        is_free = run.id not in flights and not is_at_work(run, store)
+        if is_free and all(need in found or need.id in flights for need in needs):
+            found[run] = None
+    return list(found)
 
 
 def is_at_work(run: Run, store: Store) -> bool:
     """Whether somebody outside of the cluster's queue is at a run now: what was in the queue and is not, is gone."""
-    if store.about(run).get("job"):
-        return False
+    return not store.about(run).get("job") and is_heard(run, store)
+
+
+def is_heard(run: Run, store: Store) -> bool:
+    """Whether an attempt at a run was alive a moment ago, as far as one look can tell."""
     return store.alive(run) and store.standing(run)[1] < pulse.LEASE_SECONDS
 
 

@@ -13,7 +13,7 @@ from mixbench.grid import Sweep
 from mixbench.slurm import commands, submissions
 from mixbench.slurm.commands import UnknownError
 from mixbench.slurm.flights import Flight, in_flight
-from mixbench.slurm.handing import is_at_work
+from mixbench.slurm.handing import is_at_work, is_heard
 from mixbench.slurm.submissions import Submissions
 from mixbench.slurm.submit import log_of
 from mixbench.spec import Run
@@ -121,14 +121,16 @@ def standings(sweep: Sweep, store: Store) -> Standings:
             unknown = str(error)
     cancelled = {run for one in live if submissions.is_cancelled(records.folder(one)) for run in one.runs}
     runs = [
-        _standing(run, store, flights.get(run.id), records, was_cancelled=run.id in cancelled)
+        _standing(run, store, flights.get(run.id), records, unknown=bool(unknown), was_cancelled=run.id in cancelled)
         for stage in sweep.stages()
         for run in stage
     ]
     return Standings(sweep.name, runs, unknown, bool(records.of(sweep)))
 
 
-def _standing(run: Run, store: Store, flight: Flight | None, records: Submissions, *, was_cancelled: bool) -> Standing:
+def _standing(
+    run: Run, store: Store, flight: Flight | None, records: Submissions, *, unknown: bool, was_cancelled: bool
+) -> Standing:
     state = state_of(run, store)
     if state == "done":
         return Standing(run, state)
@@ -147,7 +149,7 @@ def _standing(run: Run, store: Store, flight: Flight | None, records: Submission
             run, "starting", flight, (flight.task.node, str(log_of(records, flight.submission, flight.task.index)))
         )
     if state == "running":
-        if is_at_work(run, store):
+        if is_heard(run, store) if unknown else is_at_work(run, store):
             return Standing(run, state, None, _running(run, store, str(store.about(run).get("host", ""))))
         state = "lost"
     state = "cancelled" if was_cancelled and state in GONE else state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import getpass
 import os
@@ -136,7 +137,10 @@ class Submissions:
         with (self.root / "launch.lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN):  # a file server that has no locks: go on
+                    yield
+                    return
                 file.seek(0)
                 who = file.read().strip() or "another launcher"
                 raise LockedError(
