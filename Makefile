@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test test-slurm lint bench clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/mixbench run sweeps/quickstart.yaml
@@ -12,6 +12,9 @@ quickstart: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+test-slurm: $(INSTALLED)
+	$(BIN)/python -m pytest tests/slurm
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -12,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from mixbench import files, provenance
@@ -28,13 +29,30 @@ EVERY_SECONDS = 600.0
 
 KEPT_CHECKPOINTS = 2
 
+NOWHERE: Mapping[str, Any] = MappingProxyType({"steps": 0})
+"""Where an attempt stands that has just begun."""
+
+FRUITLESS = 3
+"""Attempts in a row that got no further, by which a run is known to kill its process whenever it is tried."""
+
+FIRST_SAVE_SECONDS = 5.0
+"""What a checkpoint is taken to need before one was written."""
+
 
 class StoppedError(Exception):
     """A signal asked the run to stop; its state is saved."""
 
 
+class TimeOverError(StoppedError):
+    """There is no time for another step and a save; the state is saved."""
+
+
 class FencedError(Exception):
     """A newer attempt has taken over: this one must not write anything any more."""
+
+
+class CrashLoopError(RuntimeError):
+    """A run was tried again and again, and never got any further."""
 
 
 class MissingNeedError(RuntimeError):
@@ -43,6 +61,10 @@ class MissingNeedError(RuntimeError):
 
 class OtherDataError(ValueError):
     """A run was begun on other data than those at hand."""
+
+
+class OtherCodeError(RuntimeError):
+    """A run cannot be done as it was meant where it was to be: its code has changed, or there is no GPU."""
 
 
 class TeamError(RuntimeError):
@@ -66,6 +88,7 @@ class Attempt:
         number: 1, 2, 3 ...; it fences older attempts, which see it and stop.
         stop: set it, from a signal handler or another thread, to ask for a save and an end at the next step.
         tell: says one sentence to the user: what was recovered, and from what.
+        until: when its machine is taken away, on the monotonic clock; None: that is not known.
     """
 
     rank = 0
@@ -75,8 +98,13 @@ class Attempt:
         self.number = number
         self.stop = threading.Event()
         self.tell = tell
+        self.until: float | None = None
+        self._standing: Mapping[str, Any] = NOWHERE
         self._checkpoint_seconds = execution.checkpoint_seconds
         self._saved_at = time.monotonic()
+        self._asked_at: float | None = None
+        self._longest_step = 0.0
+        self._longest_save = FIRST_SAVE_SECONDS
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
 
@@ -110,26 +138,44 @@ class Attempt:
         with (self.place / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def stand(self, standing: Mapping[str, Any]) -> None:
+        """Where it stands now, for whoever looks from outside: written down with the next heartbeat."""
+        self._standing = standing
+
     def due(self, *, epoch_over: bool) -> bool:
-        """Whether to save now: a stop was asked for, or the last checkpoint is old enough."""
+        """Whether to save now: a stop was asked for, the time is nearly over, or the last checkpoint is old enough."""
         interval = self._checkpoint_seconds if epoch_over else EVERY_SECONDS
-        return self.stop.is_set() or time.monotonic() - self._saved_at >= interval
+        now = time.monotonic()
+        self._longest_step = max(self._longest_step, now - self._asked_at if self._asked_at else 0.0)
+        self._asked_at = now
+        return self.stop.is_set() or self._time_is_over() or now - self._saved_at >= interval
+
+    def _time_is_over(self) -> bool:
+        """Whether another step and a save would not fit: no signal need come, and none can be relied on."""
+        if self.until is None:
+            return False
+        return self.until - time.monotonic() < 2 * (self._longest_step + self._longest_save)
 
     def save(self, step: int, state: bytes) -> None:
         """Write a checkpoint; older ones than the last two go.
 
         Raises:
             FencedError: a newer attempt exists; nothing was written.
-            StoppedError: the state is saved and a stop was asked for.
+            StoppedError: the state is saved, and a stop was asked for.
+            TimeOverError: the state is saved, and there is no time for more.
         """
+        begun = time.monotonic()
         self._check_fence()
         path = self.folder / "ckpt" / f"{step:012d}-a{self.number}.pt"
         files.write(path, hashlib.sha256(state).hexdigest().encode() + b"\n" + state)
         for old in _newest_first(self.folder)[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
-        self._saved_at = time.monotonic()
+        self._saved_at = self._asked_at = time.monotonic()
+        self._longest_save = max(self._longest_save, self._saved_at - begun)
         if self.stop.is_set():
             raise StoppedError(f"at step {step}, saved; the next run goes on there")
+        if self._time_is_over():
+            raise TimeOverError(f"at step {step}, saved, since the time of its job is over; the next run goes on there")
 
     def gathered(self, own: bytes) -> list[bytes]:  # noqa: ARG002
         """What is each other process's own: there is none."""
@@ -209,10 +255,27 @@ class Attempt:
         if self._is_fenced():
             raise FencedError(f"attempt {self.number} was taken over by a newer one, or its folder was deleted")
 
+    def check_progress(self) -> None:
+        """Refuse to try in vain once more, where the attempts before this one never got any further.
+
+        Those count that died without a word, or that a cluster stopped; not those that a person did, nor what failed.
+
+        Raises:
+            CrashLoopError: so it is.
+        """
+        before = range(self.number - FRUITLESS, self.number)
+        if before.start > 0 and all(_was_in_vain(self.folder, number, begun_at(self.folder)) for number in before):
+            raise CrashLoopError(
+                f"crash loop: attempts {before.start} to {before.stop - 1} all ended at step {begun_at(self.folder)}, "
+                f"where they began; look at {self.folder / 'attempts' / str(before.stop - 1) / 'out.txt'}"
+            )
+
     def _beat(self) -> None:
-        while not self._over.wait(HEARTBEAT_SECONDS):
+        # The first beats come quickly: who just began a run wants to see it move.
+        pauses = itertools.chain((1.0, 2.0, 4.0, 8.0, 16.0), itertools.repeat(HEARTBEAT_SECONDS))
+        while not self._over.wait(min(next(pauses), HEARTBEAT_SECONDS)):
             with contextlib.suppress(OSError):  # a file server that stutters must not stop the heart for good
-                (self.place / "hb").touch()
+                files.write(self.place / "hb", files.encode(self._standing))
                 if self._is_fenced():
                     self.stop.set()  # the next save finds the fence and ends without writing
 
@@ -224,7 +287,7 @@ def sentence(error: BaseException) -> str:
 
 def is_retryable(error: BaseException) -> bool:
     """Whether a failed run may simply be run again: the disk, the data or what it needs were at fault, not the work."""
-    if isinstance(error, OtherDataError | MissingNeedError):
+    if isinstance(error, OtherDataError | OtherCodeError | MissingNeedError):
         return True
     if isinstance(error, TeamError):
         return error.retryable
@@ -242,10 +305,39 @@ def numbers(folder: Path) -> list[int]:
 def claim(folder: Path, number: int, execution: Execution, *, tell: Callable[[str], None]) -> Attempt | None:
     """Take this number, or None where somebody else just took it."""
     about = {"schema": SCHEMA, "run": folder.name, "commit": provenance.commit(), "execution": asdict(execution)}
-    born = {"attempt.json": files.encode(about | provenance.process()), "hb": b""}
+    about |= provenance.process() | {"job": provenance.job(), "step": begun_at(folder)}
+    born = {"attempt.json": files.encode(about), "hb": files.encode(NOWHERE)}
     if not files.claim(folder / "attempts" / str(number), born):
         return None
     return Attempt(folder, number, execution, tell=tell)
+
+
+def about(folder: Path, number: int) -> dict[str, Any]:
+    """What an attempt said of itself when it began, who, where and how; nothing where that is gone."""
+    try:
+        return files.read(folder / "attempts" / str(number) / "attempt.json") or {}
+    except files.DamagedError:
+        return {}
+
+
+def standing(folder: Path, number: int) -> dict[str, Any]:
+    """Where an attempt said last that it stands, see `Attempt.stand`."""
+    try:
+        return files.read(folder / "attempts" / str(number) / "hb") or {}
+    except files.DamagedError:
+        return {}
+
+
+def begun_at(folder: Path) -> int:
+    """The step at which an attempt that begins now goes on: that of the newest checkpoint."""
+    return max((int(path.name.partition("-")[0]) for path in _newest_first(folder)), default=0)
+
+
+def _was_in_vain(folder: Path, number: int, step: int) -> bool:
+    """Whether an attempt began at this step, and was gone or taken away before it was any further."""
+    said, end = about(folder, number), ending(folder, number)
+    taken = end is None or (end["state"] == "stopped" and bool(said.get("job")))
+    return taken and said.get("step") == step
 
 
 def ending(folder: Path, number: int) -> dict[str, Any] | None:

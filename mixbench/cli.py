@@ -13,7 +13,8 @@ import click
 from mixbench.data import cli as holdings
 from mixbench.options import command_for, data_option, mini_option, results_option
 from mixbench.printing import cli as printing
-from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED
+from mixbench.running import BAD_INPUT, DISK, DONE, FAILED, INTERRUPTED, LOCKED, UNKNOWN
+from mixbench.slurm import cli as cluster
 from mixbench.timing import cli as timekeeping
 
 
@@ -44,6 +45,12 @@ def cli(context: click.Context) -> None:
     show_default=True,
     help="Where to keep a teacher's maps of views.",
 )
+@click.option("--on", type=click.Choice(["here", "slurm"]), default="here", show_default=True, help="Who does it.")
+@click.option("--slurm", "pairs", metavar="KEY=VALUE", multiple=True, help="Of sbatch: partition, account, time ...")
+@click.option("--slurm-file", type=click.Path(path_type=Path), help="A file of them.  [default: $MIXBENCH_SLURM]")
+@click.option("--pack", type=click.IntRange(1), default=1, show_default=True, help="Runs of a job on the cluster.")
+@click.option("--max-jobs", type=click.IntRange(1), help="Jobs at work at a time.  [default: no limit]")
+@click.option("--wait", is_flag=True, help="Watch the cluster until nothing is in flight; Ctrl-C only ends that.")
 @click.option("--retry-failed", is_flag=True, help="Try failed runs again too.")
 @click.option("--no-search", is_flag=True, help="Refuse to search for a policy that is not there.")
 @mini_option
@@ -84,6 +91,12 @@ def run(
         click.echo(planned.sentence())
     for sentence in planned.outdated(store):
         watcher.told(sentence)
+    if how["on"] == "slurm":
+        from mixbench.slurm import handing as on_slurm
+
+        command = command_for(sweep, how["data"], how["results"], mini=mini)
+        return on_slurm.run(planned, store, sweep, how, command, dry_run=dry_run)
+    running.check_here(how)
     if dry_run:
         return running.list_todo(planned, store)
     execution = running.execution(how, grid.places)
@@ -146,11 +159,15 @@ cli.add_command(printing.report)
 cli.add_command(printing.show)
 cli.add_command(holdings.commands)
 cli.add_command(timekeeping.command)
+for command in cluster.COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:
     """Run the command line; turn what the user can mend into one sentence and an exit code."""
     from mixbench.files import DISK_ERRORS, DamagedError
+    from mixbench.slurm.commands import UnknownError
+    from mixbench.slurm.submissions import LockedError
 
     try:
         _check_installation()
@@ -167,6 +184,12 @@ def main() -> None:
             raise
         _complain(str(error))
         code = BAD_INPUT
+    except UnknownError as error:
+        _complain(str(error))
+        code = UNKNOWN
+    except LockedError as error:
+        _complain(str(error))
+        code = LOCKED
     except OSError as error:
         _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         code = DISK if error.errno in DISK_ERRORS else BAD_INPUT

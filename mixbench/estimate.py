@@ -62,11 +62,12 @@ def estimate(todo: Sequence[Run], sweep: Sweep, store: Store) -> Estimate:
     trained = [run for run in todo if run.task != "import"]  # an import takes moments
     measured = [fmean(took[like]) for run in trained if (like := of_any_seed(run)) in took]
     rest = [run for run in trained if of_any_seed(run) not in took]
-    told = [sweep.hours[run] * _passes(run) for run in rest if run in sweep.hours]
+    told = [sweep.hours[run] * passes(run) for run in rest if run in sweep.hours]
     return Estimate(sum(measured), len(measured), sum(told), len(told), len(rest) - len(told))
 
 
-def _passes(run: Run) -> float:
+def passes(run: Run) -> float:
+    """What a step of a run costs, in steps of Simple."""
     return SEARCH_PASSES if run.task == "search" else catalog.declaration(run.method).passes
 
 

@@ -54,6 +54,7 @@ def claim(folder: Path, contents: Mapping[str, bytes]) -> bool:
     temporary.mkdir(parents=True)
     try:
         for name, data in contents.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             _write_through(temporary / name, data)
         _sync(temporary)
         temporary.rename(folder)
@@ -69,7 +70,7 @@ def claim(folder: Path, contents: Mapping[str, bytes]) -> bool:
 
 def encode(payload: Mapping[str, Any]) -> bytes:
     """A JSON document whose first line is the checksum of the bytes after that line."""
-    body = json.dumps(payload, indent=1, ensure_ascii=False).removeprefix("{\n").encode() + b"\n"
+    body = json.dumps(dict(payload), indent=1, ensure_ascii=False).removeprefix("{\n").encode() + b"\n"
     return b'{"sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'",\n' + body
 
 
@@ -100,6 +101,16 @@ def read(path: Path | str) -> dict[str, Any] | None:
         return None
     except DamagedError as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
+
+
+def now(folder: Path) -> float:
+    """The time on the clock of the file system that holds ``folder``: ages of files are to be taken by no other."""
+    temporary = folder / _temporary_name("now")
+    try:
+        temporary.touch()
+        return temporary.stat().st_mtime
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:

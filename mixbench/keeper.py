@@ -66,6 +66,7 @@ class Leading:
         self.number = attempt.number
         self.tell = attempt.tell
         self.log = attempt.log
+        self.stand = attempt.stand
         self.finish = attempt.finish
 
     def begin(self, content: str) -> None:

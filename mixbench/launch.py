@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixbench import catalog, devices, pool
@@ -197,6 +197,7 @@ def execution_of(sweep: Sweep, execution: Execution) -> Callable[[Run], Executio
     """How each run of a sweep is computed: as asked, with what its recipes say of resources."""
 
     def chosen(run: Run) -> Execution:
-        return replace(execution, **asdict(sweep.resources[run]))
+        told = sweep.resources[run]
+        return replace(execution, evaluate_every=told.evaluate_every, checkpoint_seconds=told.checkpoint_seconds)
 
     return chosen

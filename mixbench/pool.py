@@ -14,10 +14,14 @@ from mixbench import devices
 from mixbench.execution import Execution
 from mixbench.files import DamagedError
 from mixbench.process import SAVE_SECONDS, Worker, WorkerProcess, others
+from mixbench.signals import Stop
 from mixbench.spec import Run
 from mixbench.store import Store
 
 POLL_SECONDS = 0.5
+
+OURS = (signal.SIGINT, signal.SIGTERM)
+"""What asks a launcher to stop; twice, and it is to stop at once."""
 
 Others = Callable[[Mapping[str, str], int], Sequence[Worker]]
 """Starts all processes but the first of a run of so many, in a slot's environment."""
@@ -49,7 +53,7 @@ class Watcher(Protocol):
         """A run goes on."""
 
     def ended(self, run: Run, state: str, text: str) -> None:
-        """A run ended: done, elsewhere, stopped, failed, lost, blocked; ``text`` says why."""
+        """A run ended: done, elsewhere, left, stopped, failed, lost, blocked; ``text`` says why."""
 
     def told(self, sentence: str) -> None:
         """Something was recovered, or is worth knowing."""
@@ -60,14 +64,35 @@ class Outcome:
     """How the work ended; what became of each run is in its files.
 
     Attributes:
-        stopped: somebody asked to stop.
+        stopped: somebody asked to stop, or the time was over.
         forced: somebody asked twice, or saving took too long: workers were killed.
         disk_full: a run failed because the disk is full or failing.
+        failed: runs that failed, died or were blocked.
     """
 
     stopped: bool
     forced: bool
     disk_full: bool
+    failed: int
+
+
+@dataclass(frozen=True)
+class Lent:
+    """The terms on which a machine is lent, by a cluster that may take it back.
+
+    Each run then has a process of its own.
+
+    Attributes:
+        stop: hears when it is taken back.
+        until: when it will be, on the monotonic clock; None: that is not known.
+        patience: seconds that a run which is at work elsewhere is waited for, before it is left to whoever has it.
+        withdrawn: says, before each run, whether none may begin any more.
+    """
+
+    stop: Stop
+    until: float | None
+    patience: float
+    withdrawn: Callable[[], bool]
 
 
 @dataclass
@@ -93,6 +118,7 @@ class Pool:
         *,
         others: Others = others,
         host: str | None = "127.0.0.1",
+        lent: Lent | None = None,
     ) -> None:
         """One slot per environment, which says what is the slot's own: its GPUs, its number of threads.
 
@@ -103,19 +129,22 @@ class Pool:
             environments: of the slots.
             others: how the other processes of a run of several come about: on this machine, by default.
             host: by what name these reach the first one's machine; None: by that which it has itself.
+            lent: on what terms the machine may be used, where it is lent; None: it is ours.
         """
         self._store = store
+        self._lent = lent
+        self._stop = lent.stop if lent else Stop(OURS, insistent=OURS)
         self._execution_of = execution_of
         self._watcher = watcher
         self._others = others
         self._host = host
         self._slots = [_Slot(environment) for environment in environments]
         self._waiting: list[Run] = []
-        self._elsewhere: list[Run] = []
+        self._elsewhere: dict[Run, float] = {}
         self._unsettled: set[str] = set()
         self._failed: set[str] = set()
         self._disk_full = False
-        self._interrupts = 0
+        self._time_over = False
         self._asked_at = 0.0
         self._forced = False
         self._selector = selectors.DefaultSelector()
@@ -124,20 +153,22 @@ class Pool:
         """Execute these runs, each as soon as what it needs is done; returns when none is left or a stop was asked."""
         self._waiting = list(runs)
         self._unsettled = {run.id for run in runs}
-        before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while self._busy() or (not self._interrupts and (self._waiting or self._elsewhere)):
-                self._look_elsewhere()
-                self._hand_out()
-                self._press_on_stopping()
-                for key, _ in self._selector.select(timeout=POLL_SECONDS):
-                    key.data()
-        finally:
-            for slot in self._slots:
-                self._close(slot)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        return Outcome(bool(self._interrupts), self._forced, self._disk_full)
+        with self._stop.listening():
+            try:
+                while self._busy() or (not self._stopping and (self._waiting or self._elsewhere)):
+                    self._look_elsewhere()
+                    self._hand_out()
+                    self._press_on_stopping()
+                    for key, _ in self._selector.select(timeout=POLL_SECONDS):
+                        key.data()
+            finally:
+                for slot in self._slots:
+                    self._close(slot)
+        return Outcome(self._stopping, self._forced, self._disk_full, len(self._failed))
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop.asked or self._time_over
 
     def _busy(self) -> bool:
         return any(slot.run for slot in self._slots)
@@ -151,11 +182,14 @@ class Pool:
     def _hand_out(self) -> None:
         """Give idle slots the first waiting runs whose needs are done; drop those whose needs have failed."""
         for slot in self._slots:
-            if self._interrupts or slot.run:
+            if self._stopping or slot.run:
                 continue
             self._drop_blocked()
             ready = next((run for run in self._waiting if self._is_ready(run)), None)
             if ready is None:
+                return
+            if self._lent and self._lent.withdrawn():
+                self._stop.hear(signal.SIGTERM)
                 return
             self._waiting.remove(ready)
             self._start(slot, ready)
@@ -172,7 +206,13 @@ class Pool:
             slot.worker = WorkerProcess(devices.own(slot.environment, 0))
             self._selector.register(slot.worker.told, selectors.EVENT_READ, partial(self._listen, slot))
         slot.run = run
-        job = {"run": run.to_dict(), "execution": asdict(self._execution_of(run)), "results": str(self._store.root)}
+        job: dict[str, Any] = {
+            "run": run.to_dict(),
+            "execution": asdict(self._execution_of(run)),
+            "results": str(self._store.root),
+        }
+        if self._lent and self._lent.until is not None:
+            job["seconds"] = self._lent.until - time.monotonic()
         # A worker that looks for the first time could not yet tell a dead attempt of another machine from a living one.
         slot.job = job | {"dead": 0 if self._store.alive(run) else self._store.newest(run), "host": self._host}
         slot.worker.give(slot.job)
@@ -227,30 +267,37 @@ class Pool:
                 slot.worker.signal(signal.SIGKILL)
                 self._close(slot)
             self._disk_full |= event.get("disk", False)
+            self._time_over |= event.get("time_over", False)
             self._settle(run, event["state"], event.get("text", ""))
+            if self._lent:  # what a run leaves behind, memory above all, is no business of the next one
+                self._close(slot)
 
     def _settle(self, run: Run, state: str, text: str) -> None:
         """Note how a run ended. One that is at work elsewhere is waited for, unless it proves done."""
-        if state == "stopped" and not self._interrupts:  # nobody here asked: another launcher took it over
+        if state == "stopped" and not self._stopping:  # nobody here asked: another launcher took it over
             state = "elsewhere"
         if state in ("elsewhere", "lost") and self._is_done(run):
             self._store.tidy(run)  # whoever did it may have died between its result and that
             state, text = "done", "by another process" if state == "elsewhere" else ""
         if state == "elsewhere":
-            self._elsewhere.append(run)
+            self._elsewhere[run] = time.monotonic()
             self._watcher.ended(run, state, "is being computed by another process; waiting for it")
             return
         self._unsettled.discard(run.id)
-        if state not in ("done", "stopped"):
+        if state not in ("done", "stopped", "left"):
             self._failed.add(run.id)
         self._watcher.ended(run, state, text)
 
     def _look_elsewhere(self) -> None:
         """Take back runs whose process elsewhere has ended, one way or the other."""
-        for run in list(self._elsewhere):
-            if self._store.alive(run):
+        for run, since in list(self._elsewhere.items()):
+            alive = self._store.alive(run)
+            if alive and not (self._lent and time.monotonic() - since > self._lent.patience):
                 continue
-            self._elsewhere.remove(run)
+            del self._elsewhere[run]
+            if alive:
+                self._settle(run, "left", "is being computed by another process, and left to it")
+                continue
             end = self._store.ending(run) or {}
             if self._is_done(run):
                 self._settle(run, "elsewhere", "")
@@ -271,7 +318,7 @@ class Pool:
         code = self._close(slot)
         if run is not None:
             cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            state = "stopped" if self._interrupts else "lost"
+            state = "stopped" if self._stopping else "lost"
             self._settle(run, state, f"its process died ({cause}); the next run goes on from its last checkpoint")
 
     def _close(self, slot: _Slot) -> int:
@@ -285,16 +332,12 @@ class Pool:
             self._dismiss(slot, other)
         return code
 
-    def _hear(self, number: int, frame: object) -> None:  # noqa: ARG002
-        """Count, no more: the loop acts, which knows every worker there is."""
-        self._interrupts += 1
-
     def _press_on_stopping(self) -> None:
         """Asked once: have the workers save and stop. Asked twice, or if that takes too long: kill them."""
-        if not self._interrupts:
+        if not self._stopping:
             return
         self._asked_at = self._asked_at or time.monotonic()
-        patient = self._interrupts == 1 and time.monotonic() - self._asked_at < SAVE_SECONDS
+        patient = not self._stop.insists and time.monotonic() - self._asked_at < SAVE_SECONDS
         for slot in self._slots:
             if slot.worker is not None and slot.run is not None:
                 self._forced |= not patient

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import IO, Any, Protocol, cast
 
-from mixbench import devices
+from mixbench import devices, signals
 
 SAVE_SECONDS = 60.0
 """How long a run that is to stop may take to save before it is killed."""
@@ -58,15 +58,16 @@ class WorkerProcess:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        # In a session of its own: Ctrl-C reaches the launcher alone, which then asks.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mixbench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env={**KEEPING_MEMORY, **os.environ, **environment},
-            start_new_session=True,
-        )
+        with signals.held():
+            # In a session of its own: Ctrl-C reaches the launcher alone, which then asks.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mixbench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env={**KEEPING_MEMORY, **os.environ, **environment},
+                start_new_session=True,
+            )
         self._jobs = cast("IO[bytes]", self._process.stdin)
         self.told = cast("IO[bytes]", self._process.stdout)
         self._rest = b""

@@ -9,11 +9,16 @@ import socket
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
 HIDDEN = "hidden"
 """Stands for the start of a process that is there, but of which the system tells nothing."""
+
+
+COMMIT = ROOT / "COMMIT"
+"""Stands beside a copy of the code, and says of which commit it is."""
 
 
 @functools.cache
@@ -22,6 +27,8 @@ def commit() -> str:
 
     Outside a checkout it is the installed version, ``version 0.1.0``.
     """
+    if COMMIT.exists():
+        return COMMIT.read_text().strip()
     if not (ROOT / ".git").exists():
         return f"version {version('mixbench')}"
     try:
@@ -55,6 +62,34 @@ def process(pid: int | None = None) -> dict[str, str | int]:
     """
     pid = os.getpid() if pid is None else pid
     return {"host": socket.gethostname(), "boot": boot(), "pid": pid, "started": _started(pid)}
+
+
+def job() -> dict[str, Any]:
+    """The task of SLURM that this process is part of, how often it was restarted, and what it was given.
+
+    Nothing outside of one.
+    """
+    said = os.environ
+    if "SLURM_JOB_ID" not in said:
+        return {}
+    return {
+        "name": said.get("SLURM_JOB_NAME", ""),
+        "id": said.get("SLURM_ARRAY_JOB_ID", said["SLURM_JOB_ID"]),
+        "index": int(said.get("SLURM_ARRAY_TASK_ID", 0)),
+        "restarts": int(said.get("SLURM_RESTART_COUNT", 0)),
+        "node": said.get("SLURMD_NODENAME", ""),
+        "gpus": said.get("CUDA_VISIBLE_DEVICES", ""),
+    }
+
+
+def address() -> str:
+    """What other machines know this one by; of one whose name leads nowhere, what it knows itself by."""
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return "127.0.0.1"
+    return name
 
 
 def boot() -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mixbench import files, provenance
 
@@ -33,6 +35,8 @@ class Pulse:
             return False
         if about is None:
             return False
+        if _was_restarted(about.get("job") or {}):
+            return False
         here = provenance.process(about.get("pid"))
         comparable = here["boot"] and here["boot"] == about.get("boot")
         if comparable and here["started"] != provenance.HIDDEN:
@@ -46,3 +50,15 @@ class Pulse:
             since = time.monotonic()
             self._seen[heartbeat] = (beat, since)
         return time.monotonic() - since < LEASE_SECONDS
+
+
+def _was_restarted(job: Mapping[str, Any]) -> bool:
+    """Whether this process is what the cluster started in place of that job.
+
+    The old one may still run, on a node that the cluster has lost sight of: it is fenced, and waited for no longer.
+    """
+    ours = provenance.job()
+    if not ours or not job:
+        return False
+    task = ("name", "index")
+    return all(job[key] == ours[key] for key in task) and job["restarts"] < ours["restarts"]

@@ -14,7 +14,9 @@ from mixbench.nets import MODELS
 from mixbench.plain import cast_to
 from mixbench.spec import FIELDS, convert
 
-RESOURCES: Mapping[str, Any] = MappingProxyType({"evaluate_every": int, "checkpoint_seconds": float})
+RESOURCES: Mapping[str, Any] = MappingProxyType(
+    {"evaluate_every": int, "checkpoint_seconds": float, "cpus": int, "mem_gb": float}
+)
 """What a recipe may say of how a setting is computed; no part of any identity."""
 
 
@@ -139,9 +141,12 @@ def _mini(values: dict[str, Any]) -> Mini:
 
 
 def _resource(key: str, value: Any) -> Any:
+    if key == "mem_gb":
+        return _positive(key, value)
     value = cast_to(RESOURCES[key], key, value)
-    if value < 0 or (key == "evaluate_every" and value < 1):
-        raise ValueError(f"{key} must be {1 if key == 'evaluate_every' else 0} or more, not {value}")
+    least = 0 if key == "checkpoint_seconds" else 1
+    if value < least:
+        raise ValueError(f"{key} must be {least} or more, not {value}")
     return value
 
 

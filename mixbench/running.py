@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mixbench.launch import Plan
     from mixbench.store import Store
 
-DONE, FAILED, BAD_INPUT, DISK, INTERRUPTED = 0, 1, 2, 74, 130
+DONE, FAILED, BAD_INPUT, LOCKED, DISK, UNKNOWN, INTERRUPTED = 0, 1, 2, 73, 74, 75, 130
 """How a command ends: its exit code."""
 
 
@@ -41,6 +41,19 @@ def execution(how: Mapping[str, Any], places: Mapping[str, str] | None = None) -
         cuda_graph=how["cuda_graph"],
         cam_cache=how["cam_cache"],
     )
+
+
+def check_here(how: Mapping[str, Any]) -> None:
+    """Refuse what only a cluster understands, where the sweep is to be done here.
+
+    Raises:
+        ValueError: names the option.
+    """
+    asked = {"--slurm": how["pairs"], "--slurm-file": how["slurm_file"], "--max-jobs": how["max_jobs"]}
+    asked |= {"--pack": how["pack"] > 1, "--wait": how["wait"]}
+    for option, value in asked.items():
+        if value:
+            raise ValueError(f"{option} is about a cluster; say --on slurm too, or leave it out")
 
 
 def machine(how: Mapping[str, Any]) -> Callable[[], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,16 @@ class Store:
     def ending(self, run: Run) -> dict[str, Any] | None:
         """How the newest attempt ended; None while it lives, died without a word, or there is none."""
         return attempts.ending(self.folder(run), self.newest(run))
+
+    def about(self, run: Run) -> dict[str, Any]:
+        """What the newest attempt said of itself, see `mixbench.attempts.about`."""
+        return attempts.about(self.folder(run), self.newest(run))
+
+    def standing(self, run: Run) -> tuple[dict[str, Any], float]:
+        """Where the newest attempt stands, and its heartbeat's age in seconds, by the file system's clock."""
+        beat = self.folder(run) / "attempts" / str(self.newest(run)) / "hb"
+        age = files.now(self.root) - beat.stat().st_mtime if beat.exists() else math.inf
+        return attempts.standing(self.folder(run), self.newest(run)), max(0.0, age)
 
     def known(self) -> Iterator[Run]:
         """Every run that was ever begun here, in the order of their folders' names."""

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -23,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
+from mixbench import provenance
 from mixbench.attempts import Attempt, FencedError, StoppedError, TeamError, is_retryable, sentence
 from mixbench.execution import Execution
 from mixbench.keeper import Following, Leading
@@ -89,18 +89,9 @@ class Team:
 
 def opened(host: str | None) -> tuple[TCPStore, list[Any]]:
     """A meeting on a free port of this machine, and where that is: by ``host``, or what others know this machine by."""
-    host = host or _known_as()
+    host = host or provenance.address()
     meeting = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
     return meeting, [host, meeting.port]
-
-
-def _known_as() -> str:
-    name = socket.gethostname()
-    try:
-        socket.getaddrinfo(name, None)
-    except OSError:
-        return "127.0.0.1"
-    return name
 
 
 @contextlib.contextmanager

@@ -21,10 +21,11 @@ from typing import Any
 
 from mixbench import catalog, files, provenance
 from mixbench.alone import sharing
-from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError, sentence
+from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError, TimeOverError, sentence
 from mixbench.execution import Execution
 from mixbench.keeper import Leading
 from mixbench.result import Result, payload_of
+from mixbench.signals import STOPS, Stop
 from mixbench.spec import Run
 from mixbench.store import Store
 
@@ -54,10 +55,14 @@ def _attempt(run: Run, job: Mapping[str, Any], stop: _Stop, tell: Tell) -> dict[
         attempt = store.claim(run, execution, dead=job["dead"])
         if attempt is None:
             return {"state": "elsewhere"}
+        attempt.until = time.monotonic() + job["seconds"] if "seconds" in job else None
         shared = sharing(store.root, alone=run.task == "time", stop=attempt.stop, tell=attempt.tell)
-        started = _started(run, attempt, execution, job.get("host"), tell)
-        with stop.watching(attempt), attempt, _output_to(attempt.place / "out.txt"), shared, started as keeper:
-            execute(run, keeper, store, execution, tell)
+        with stop.watching(attempt), attempt, _output_to(attempt.place / "out.txt"), shared:
+            attempt.check_progress()
+            with _started(run, attempt, execution, job.get("host"), tell) as keeper:
+                execute(run, keeper, store, execution, tell)
+    except TimeOverError as error:
+        return {"state": "stopped", "text": str(error), "time_over": True}
     except (StoppedError, FencedError) as error:
         return {"state": "stopped", "text": str(error)}
     except Exception as error:
@@ -115,7 +120,7 @@ def execute(run: Run, attempt: Attempt | Leading, store: Store, execution: Execu
 
     begun = time.monotonic()
     torch.set_num_threads(execution.threads)
-    progress = _Progress(run, tell)
+    progress = _Progress(run, attempt, tell)
     trained = train(run, attempt, execution, store.read_weights, progress)
     progress.over(trained.evaluation.metrics)
     result = Result(
@@ -146,14 +151,14 @@ def _unheard(*said: object) -> None:
     """What a process has to tell that another one tells already."""
 
 
-class _Stop:
+class _Stop(Stop):
     """Hears the signals that ask to stop and passes them on to the attempt at work."""
 
     def __init__(self) -> None:
-        self.asked = False
+        super().__init__(STOPS)
         self._attempt: Attempt | None = None
-        signal.signal(signal.SIGTERM, self._hear)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's: it asks with SIGTERM
+        self.listen()
         _die_with_parent()
 
     @contextlib.contextmanager
@@ -167,17 +172,19 @@ class _Stop:
         finally:
             self._attempt = None
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.asked = True
-        if self._attempt is not None:
+    def hear(self, number: int, frame: FrameType | None = None) -> None:
+        """Remember, and tell the attempt."""
+        super().hear(number, frame)
+        if self.asked and self._attempt is not None:
             self._attempt.stop.set()
 
 
 class _Progress:
     """Tells how far a run is, now and then."""
 
-    def __init__(self, run: Run, tell: Tell) -> None:
+    def __init__(self, run: Run, attempt: Attempt | Leading, tell: Tell) -> None:
         self._run = run
+        self._attempt = attempt
         self._tell = tell
         self._told = self._begun = time.monotonic()
         self._first: int | None = None
@@ -200,8 +207,9 @@ class _Progress:
         self._say(metrics)
 
     def _say(self, metrics: Mapping[str, float]) -> None:
-        about = {"run": self._run.id, "steps": self._steps, "of": self._of, "metrics": dict(metrics)}
-        self._tell({"event": "progress", **about, **self.rate()})
+        standing = {"steps": self._steps, "of": self._of, "metrics": dict(metrics), **self.rate()}
+        self._attempt.stand(standing)
+        self._tell({"event": "progress", "run": self._run.id, **standing})
 
     def rate(self) -> dict[str, float]:
         """Training images a second of this attempt, evaluations included, each batch as a full one."""

@@ -30,6 +30,18 @@ class _Loader(yaml.SafeLoader):
             seen[key] = line
         return super().construct_mapping(node, deep=deep)
 
+    def construct_in_tens(self, node: yaml.ScalarNode) -> Any:
+        """A number; YAML 1.1 reads 1:30:00 as one of base 60, without a word."""
+        if ":" in str(node.value):
+            line = node.start_mark.line + 1
+            raise ValueError(f"line {line}: to YAML, {node.value} is a number of base 60; put it in quotes")
+        whole = node.tag.endswith("int")
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+
+
+for kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{kind}", _Loader.construct_in_tens)
+
 
 def load(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.

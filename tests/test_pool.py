@@ -91,7 +91,7 @@ def ending_after(working, look, *, seconds):
     def looking():
         look()
         if time.monotonic() - begun > seconds:
-            working._hear(signal.SIGINT, None)
+            working._stop.hear(signal.SIGINT)
 
     return looking
 
@@ -100,7 +100,7 @@ def test_pool_tells_a_failure_in_another_process_and_does_not_repeat_it(store, h
     with pytest.raises(ZeroDivisionError), store.claim(RUN, Execution()):
         _ = 1 / 0
     working = pool(store, heard)
-    working._elsewhere.append(RUN)
+    working._elsewhere[RUN] = time.monotonic()
     working._look_elsewhere()
     assert heard.endings == [(RUN, "failed", "division by zero (in another process)")]
 

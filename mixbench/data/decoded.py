@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from methods.base import Batch
-from mixbench import devices
+from mixbench import devices, signals
 from mixbench.data import DataError, crops
 from mixbench.data.imagenet import Part
 from mixbench.data.images import Images
@@ -163,16 +163,13 @@ def _together(pictures: Sequence[Tensor | DataError]) -> Tensor | DataError:
 
 def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
     """The loader's workers begin, and do not hear a stop before they have said that they will not heed it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
+    with signals.held():
         return iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_stopping_to_the_parent(worker: int) -> None:  # noqa: ARG001
-    """A stop, which a cluster sends to all processes, must not take the workers from a run that is yet to be saved."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """A stop must not take the workers from a run that is yet to be saved."""
+    signals.leave_to_the_parent()
 
 
 @atexit.register

@@ -1,0 +1,59 @@
+"""What is in flight: the runs that a task in the queue holds, as records of submissions and the queue say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mixbench.slurm.commands import Task, UnknownError
+from mixbench.slurm.submissions import Submission, Submissions
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A run in flight: the task that holds it, and the submission that the task is of."""
+
+    task: Task
+    submission: Submission
+
+
+def in_flight(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[str, Flight]:
+    """By the ids of runs: those of which a task stands in the queue, whatever state it is in there.
+
+    A task is known by the name of its job and its index, never by the job's number: a cluster that crashed may give
+    that again.
+    """
+    known = {one.name: one for one in submissions}
+    found: dict[str, Flight] = {}
+    for task in tasks:
+        submission = known.get(task.name)
+        if submission is not None and task.index < len(submission.tasks):
+            found |= dict.fromkeys(submission.tasks[task.index], Flight(task, submission))
+    return found
+
+
+def settle(submissions: Submissions, tasks: Sequence[Task], *, patience: float) -> list[Submission]:
+    """Find out what became of every submission that is not known to be over; those of which something is in flight.
+
+    Args:
+        submissions: of the results folder.
+        tasks: the queue, read a moment ago.
+        patience: seconds after which a job that is not in the queue will not come there any more.
+
+    Raises:
+        UnknownError: one was about to be handed over, and its job may still come.
+    """
+    jobs = {task.name: task.job for task in tasks}
+    live = []
+    for one in submissions.live():
+        if one.name in jobs:
+            live.append(submissions.settle(one, "submitted", jobs[one.name]) if one.state == "intent" else one)
+        elif submissions.age(one) > patience:
+            submissions.settle(one, "abandoned" if one.state == "intent" else "over")
+        elif one.state == "intent":
+            left = patience - submissions.age(one)
+            raise UnknownError(
+                f"{one.name} was about to be submitted from {one.host}, and may still turn up in the queue; nothing is "
+                f"submitted until that is known: try again in {left:.0f} s"
+            )
+    return live
