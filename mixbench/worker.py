@@ -17,19 +17,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mixbench import catalog, files, provenance
 from mixbench.alone import sharing
 from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError, TimeOverError, sentence
 from mixbench.execution import Execution
+from mixbench.keeper import Leading
 from mixbench.result import Result, payload_of
 from mixbench.signals import STOPS, Stop
 from mixbench.spec import Run
 from mixbench.store import Store
-
-if TYPE_CHECKING:
-    from mixbench.team import Leading
 
 TOLD_EVERY_SECONDS = 0.5
 
