@@ -107,10 +107,11 @@ def shared_cluster():
         cluster = Cluster(Path(folder) / "testbed")
         try:
             cluster.up()
+            yield cluster
         except AssertionError as error:
             pytest.skip(f"no SLURM can be started here: {error}")
-        yield cluster
-        cluster.testbed("down")
+        finally:
+            cluster.testbed("down")
 
 
 @pytest.fixture
