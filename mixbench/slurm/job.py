@@ -51,6 +51,8 @@ def main() -> None:
     withdrawn = partial(submissions.is_cancelled, folder)
     lent = Lent(stop, _end(submission, begun), 2 * pulse.LEASE_SECONDS, withdrawn)
     outcome = work(runs, store, submission, lent)
+    if all(_is_settled(run, store, submission.name) for run in runs):
+        outcome = replace(outcome, stopped=False)  # the stop came too late to take anything away
     sys.exit(_leave(outcome, stop, job["id"], job["index"]))
 
 
