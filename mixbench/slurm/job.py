@@ -56,6 +56,8 @@ def main() -> None:
     lent = Lent(stop, _end(submission, begun), 2 * pulse.LEASE_SECONDS, withdrawn)
     with lenders(submission, folder) as others:
         outcome = work(runs, store, submission, lent, others)
+    if all(_is_settled(run, store, submission.name) for run in runs):
+        outcome = replace(outcome, stopped=False)  # the stop came too late to take anything away
     sys.exit(_leave(outcome, stop, job["id"], job["index"]))
 
 

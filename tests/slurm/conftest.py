@@ -108,10 +108,11 @@ def shared_cluster():
         cluster = Cluster(Path(folder) / "testbed")
         try:
             cluster.up()
+            yield cluster
         except AssertionError as error:
             pytest.skip(f"no SLURM can be started here: {error}")
-        yield cluster
-        cluster.testbed("down")
+        finally:
+            cluster.testbed("down")
 
 
 @pytest.fixture
@@ -142,11 +143,19 @@ class Said:
 
 @dataclass
 class Bench:
-    """A sweep, its results folder and the command line, beside a cluster."""
+    """A sweep, its results folder and the command line, beside a cluster.
+
+    Attributes:
+        cluster: the cluster.
+        folder: where all is.
+        variables: of the environment, for every call.
+        options: of every ``mixbench run``, on the cluster and here.
+    """
 
     cluster: Cluster
     folder: Path
     variables: dict = field(default_factory=lambda: {"MIXBENCH_TEST_SET": QUICK})
+    options: tuple = ()
 
     @property
     def results(self):
@@ -190,7 +199,7 @@ class Bench:
     def run(self, *words, **variables):
         """``mixbench run --on slurm`` of the sweep."""
         where = ("--on", "slurm", "--device", "cpu", "--results", self.results)
-        return self.mixbench("run", self.sweep, *where, *words, **variables)
+        return self.mixbench("run", self.sweep, *where, *self.options, *words, **variables)
 
     def status(self, *words):
         """``mixbench status`` of the sweep."""
@@ -298,7 +307,7 @@ def reference(tmp_path_factory):
             folder = tmp_path_factory.mktemp("reference")
             alone = Bench(Cluster(folder), folder)
             shutil.copy(bench.sweep, alone.sweep)
-            said = alone.mixbench("run", alone.sweep, "--device", "cpu", "--results", alone.results)
+            said = alone.mixbench("run", alone.sweep, "--device", "cpu", "--results", alone.results, *bench.options)
             assert said.code == 0, said.all
             known[text] = alone.came_out()
         return known[text]

@@ -3,10 +3,12 @@
 The code under test knows nothing of it. Variables:
     MIXBENCH_TEST_STEPS: a folder; every step that is computed is noted there, a file for each attempt's process.
     MIXBENCH_TEST_STEP_SECONDS: how long each step takes at least.
-    MIXBENCH_TEST_IMPORT_SECONDS: how long the worker takes to import what trains.
+    MIXBENCH_TEST_IMPORT_SECONDS: how long a job's worker takes to import what trains.
+    MIXBENCH_TEST_JOB_SECONDS: how long a job takes to import what works off its runs.
     MIXBENCH_TEST_SET: ``module:NAME=number,...``, constants that are otherwise.
-    MIXBENCH_TEST_DIE: ``run id:step|marker``; the process of that run kills itself once behind that step.
-    MIXBENCH_TEST_FAIL: ``run id:step``; that run raises an error behind that step.
+    MIXBENCH_TEST_DIE: ``run id:step|marker,...``; the process of that run kills itself behind that step; where
+        a marker, a file, is named, only once.
+    MIXBENCH_TEST_FAIL: the same; that run raises an error.
 Every node of a cluster on one machine looks like a machine of its own, as far as boots tell them apart.
 """
 
@@ -21,11 +23,15 @@ from pathlib import Path
 SET = [item for item in os.environ.get("MIXBENCH_TEST_SET", "").split(",") if item]
 
 
-def of_run(variable):
-    """The run and the step that a variable names; what stands behind a bar."""
-    where, _, rest = os.environ.get(variable, "").partition("|")
-    run, _, step = where.partition(":")
-    return run, int(step or 0), rest
+def is_asked(variable, run, step):
+    """Whether a variable names this run and step, and its marker is not there yet."""
+    for item in filter(None, os.environ.get(variable, "").split(",")):
+        where, _, marker = item.partition("|")
+        if where == f"{run.id}:{step}" and not (marker and Path(marker).exists()):
+            if marker:
+                Path(marker).touch()
+            return True
+    return False
 
 
 def note(run, step):
@@ -33,13 +39,16 @@ def note(run, step):
     if folder:
         with (Path(folder) / f"{run.id}-{os.environ.get('SLURMD_NODENAME', 'here')}-{os.getpid()}").open("a") as file:
             file.write(f"{step}\n")
-    dying, at, marker = of_run("MIXBENCH_TEST_DIE")
-    if (dying, at) == (run.id, step) and not Path(marker).exists():
-        Path(marker).touch()
+    if is_asked("MIXBENCH_TEST_DIE", run, step):
         os.kill(os.getpid(), signal.SIGKILL)
-    failing, at, _ = of_run("MIXBENCH_TEST_FAIL")
-    if (failing, at) == (run.id, step):
+    if is_asked("MIXBENCH_TEST_FAIL", run, step):
         raise RuntimeError("asked to fail")
+
+
+def dawdle(variable):
+    """Take so many seconds, in a job."""
+    if "SLURM_JOB_ID" in os.environ:
+        time.sleep(float(os.environ.get(variable, 0)))
 
 
 def traced(module):
@@ -53,7 +62,7 @@ def traced(module):
             yield
 
     module.steps = tracing
-    time.sleep(float(os.environ.get("MIXBENCH_TEST_IMPORT_SECONDS", 0)))
+    dawdle("MIXBENCH_TEST_IMPORT_SECONDS")
 
 
 def told_apart(module):
@@ -62,7 +71,11 @@ def told_apart(module):
     module.boot = lambda: f"{boot()} {os.environ.get('SLURMD_NODENAME', '')}"
 
 
-CHANGES = {"mixbench.train": traced, "mixbench.provenance": told_apart}
+CHANGES = {
+    "mixbench.train": traced,
+    "mixbench.provenance": told_apart,
+    "mixbench.pool": lambda module: dawdle("MIXBENCH_TEST_JOB_SECONDS"),
+}
 
 
 class Changing(importlib.abc.MetaPathFinder):
