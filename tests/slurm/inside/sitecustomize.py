@@ -7,6 +7,8 @@ The code under test knows nothing of it. Variables:
     MIXBENCH_TEST_SET: ``module:NAME=number,...``, constants that are otherwise.
     MIXBENCH_TEST_DIE: ``run id:step|marker``; the process of that run kills itself once behind that step.
     MIXBENCH_TEST_FAIL: ``run id:step``; that run raises an error behind that step.
+    MIXBENCH_TEST_MEMORY: ``run id:step|megabytes``; that run takes so much behind that step, and keeps it for a while.
+    MIXBENCH_TEST_CLOCK: ``libfaketime|node1=+1h,...``; what jobs start on these nodes lives at another time.
 Every node of a cluster on one machine looks like a machine of its own, as far as boots tell them apart.
 """
 
@@ -40,6 +42,11 @@ def note(run, step):
     failing, at, _ = of_run("MIXBENCH_TEST_FAIL")
     if (failing, at) == (run.id, step):
         raise RuntimeError("asked to fail")
+    hungry, at, megabytes = of_run("MIXBENCH_TEST_MEMORY")
+    if (hungry, at) == (run.id, step):
+        taken = bytearray(b"1") * (int(megabytes) << 20)
+        time.sleep(60)
+        del taken
 
 
 def traced(module):
@@ -86,4 +93,13 @@ class Changing(importlib.abc.MetaPathFinder):
         return spec
 
 
+def shift_clocks():
+    """Have what this process starts live at another time, where its node is to."""
+    library, _, shifts = os.environ.get("MIXBENCH_TEST_CLOCK", "").partition("|")
+    shift = dict(item.split("=") for item in shifts.split(",") if item).get(os.environ.get("SLURMD_NODENAME"))
+    if shift:
+        os.environ |= {"LD_PRELOAD": library, "FAKETIME": shift, "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+
+
+shift_clocks()
 sys.meta_path.insert(0, Changing())
