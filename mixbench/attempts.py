@@ -167,7 +167,7 @@ class Attempt:
         begun = time.monotonic()
         self._check_fence()
         path = self.folder / "ckpt" / f"{step:012d}-a{self.number}.pt"
-        files.write(path, hashlib.sha256(state).hexdigest().encode() + b"\n" + state)
+        files.write(path, f"{_checksum(state)} {self.folder.name}\n".encode() + state)
         for old in _newest_first(self.folder)[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
         self._saved_at = self._asked_at = time.monotonic()
@@ -188,11 +188,15 @@ class Attempt:
     def saved(self) -> Iterator[bytes]:
         """States of the valid checkpoints of all attempts, newest step first; damaged ones are set aside, and told."""
         for path in _newest_first(self.folder):
-            checksum, _, state = path.read_bytes().partition(b"\n")
-            if checksum == hashlib.sha256(state).hexdigest().encode():
+            heading, _, state = path.read_bytes().partition(b"\n")
+            checksum, _, owner = heading.decode(errors="replace").partition(" ")
+            if checksum == _checksum(state) and owner in (self.folder.name, ""):  # "": an earlier version did not say
                 yield state
             else:
-                self.tell(f"{files.set_aside(path)} is a damaged checkpoint; the one before it is used, or the start")
+                self.tell(
+                    f"{files.set_aside(path)} is a damaged checkpoint, or another run's; the one before it is used, or "
+                    "the start"
+                )
 
     def begin(self, content: str) -> None:
         """Say on which data the run is begun; the first attempt's word stands.
@@ -383,6 +387,10 @@ def _is_numbered(path: Path) -> bool:
 def _attempt_of(path: Path) -> int:
     """The number at the end of an artifact's or checkpoint's name."""
     return int(re.findall(r"-a(\d+)\.", path.name)[-1])
+
+
+def _checksum(state: bytes) -> str:
+    return hashlib.sha256(state).hexdigest()
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -215,6 +215,17 @@ def test_attempt_falls_back_to_the_checkpoint_before_a_damaged_one_and_says_so(s
     assert not newest.exists()
 
 
+def test_attempt_refuses_a_checkpoint_of_another_run_and_takes_one_that_does_not_say(store, told):
+    attempt = store.claim(RUN, Execution())
+    attempt.save(5, b"five")
+    attempt.save(10, b"ten")
+    before, newest = sorted((store.folder(RUN) / "ckpt").iterdir())
+    before.write_bytes(before.read_bytes().replace(f" {RUN.folder}".encode(), b"", 1))  # as earlier versions wrote it
+    newest.write_bytes(newest.read_bytes().replace(RUN.folder.encode(), b"another-run", 1))
+    assert list(attempt.saved()) == [b"five"]
+    assert "another run's" in told[0]
+
+
 @pytest.mark.parametrize("late", ["save", "finish"])
 def test_attempt_that_was_taken_over_writes_nothing(store, late):
     old = store.claim(RUN, Execution())

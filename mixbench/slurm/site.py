@@ -79,7 +79,7 @@ def settings(file: Path | None, pairs: Sequence[str]) -> Site:
     for pair in pairs:
         name, sign, value = pair.partition("=")
         with blaming("--slurm"):
-            found |= _checked({name: value if sign else True})
+            found |= _checked({name: True if value == "true" or not sign else value})  # as in a file
     setup, delay = found.pop("setup", ()), found.pop("signal_delay", SIGNAL_DELAY)
     return Site(found, setup, delay)
 

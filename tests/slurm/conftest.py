@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mixbench import files
+from mixbench.resolve import load_sweep
 
 INSIDE = Path(__file__).parent / "inside"
 PYTHON = sys.executable
@@ -148,14 +149,18 @@ class Bench:
     Attributes:
         cluster: the cluster.
         folder: where all is.
-        variables: of the environment, for every call.
+        variables: of the environment, for ``mixbench`` and so for its jobs.
         options: of every ``mixbench run``, on the cluster and here.
+        code: the checkout that ``mixbench`` is started from.
+        before: words that its command line begins with, ``srun``.
     """
 
     cluster: Cluster
     folder: Path
     variables: dict = field(default_factory=lambda: {"MIXBENCH_TEST_SET": QUICK})
     options: tuple = ()
+    code: Path = Path(__file__).parents[2]
+    before: tuple = ()
 
     @property
     def results(self):
@@ -180,9 +185,9 @@ class Bench:
         environment = os.environ | self.cluster.environment | {"PYTHONPATH": str(INSIDE), "OMP_NUM_THREADS": "1"}
         environment |= {"MIXBENCH_TEST_STEPS": str(steps)} | self.variables | variables
         return subprocess.Popen(
-            [PYTHON, "-m", "mixbench", *map(str, words)],
+            [*self.before, PYTHON, "-m", "mixbench", *map(str, words)],
             env=environment,
-            cwd=Path(__file__).parents[2],
+            cwd=self.code,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -196,10 +201,21 @@ class Bench:
         assert "Traceback" not in out + err, out + err
         return Said(process.returncode, out, err)
 
+    def words(self, *words):
+        """Those of ``mixbench run --on slurm`` of the sweep."""
+        return ("run", self.sweep, "--on", "slurm", "--device", "cpu", "--results", self.results, *words)
+
     def run(self, *words, **variables):
         """``mixbench run --on slurm`` of the sweep."""
-        where = ("--on", "slurm", "--device", "cpu", "--results", self.results)
-        return self.mixbench("run", self.sweep, *where, *self.options, *words, **variables)
+        return self.mixbench(*self.words(*self.options, *words), **variables)
+
+    def precede(self, command, line):
+        """From now on a line of shell goes before each call of this command of SLURM, by `mixbench` and by jobs."""
+        script = self.folder / "bin" / command
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f'#!/bin/sh\n{line}\nexec {shutil.which(command)} "$@"\n')
+        script.chmod(0o755)
+        self.variables["PATH"] = f"{script.parent}:{os.environ['PATH']}"
 
     def status(self, *words):
         """``mixbench status`` of the sweep."""
@@ -209,6 +225,11 @@ class Bench:
         """Records of submissions, oldest first."""
         found = sorted(self.results.glob("sweeps/*/subs/*/submission.json"), key=lambda path: path.stat().st_ctime)
         return [files.read(path) for path in found]
+
+    def ids(self):
+        """Ids of the sweep's runs, in its order."""
+        stages = load_sweep(self.sweep, data=self.folder / "data", results=self.results, mini=False).stages()
+        return [run.id for stage in stages for run in stage]
 
     def folders(self):
         """Folders of the runs, by the runs' names."""

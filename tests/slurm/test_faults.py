@@ -1,4 +1,4 @@
-"""What a cluster does to a sweep, and that nothing is lost by it (F1, F4, F9, F11, F12, F15)."""
+"""What a cluster does to a sweep, and that nothing is lost by it (F1, F4, F9, F11, F12, F15, F17, F30)."""
 
 import os
 import shutil
@@ -112,3 +112,30 @@ def test_f15_a_job_that_is_scancelled_saves_and_stays_cancelled_until_it_is_aske
     assert (first["state"], second["step"]) == ("stopped", bench.steps(run)[next(iter(bench.steps(run)))][-1])
     assert cluster.call("sacct", "-nXPD", "-j", cancelled["job"], "-o", "State").split("\n")[:-1] == ["CANCELLED by 0"]
     bench.check(undisturbed)
+
+
+def test_f17_a_dead_controller_costs_no_run_and_nothing_is_submitted_meanwhile(bench, cluster, reference):
+    bench.write(seeds="[0, 1, 2, 3]", epochs=10)
+    bench.run("--max-jobs", 2, MIXBENCH_TEST_STEP_SECONDS="0.2")
+    seconds_until(lambda: [state for *_, state, _ in cluster.queue()].count("RUNNING") == 2, within=60, every=0.1)
+    cluster.testbed("kill", "ctld")  # it forgets what it has not saved: that they run, or the whole array
+    while_down = bench.run()
+    assert (while_down.code, len(bench.submissions())) == (75, 1), while_down.all
+    assert "SLURM does not answer to squeue" in while_down.err
+    assert bench.status().code == 75
+    cluster.testbed("start", "ctld")
+    for _ in range(2):
+        said = bench.run()
+        assert said.code == 0, said.all
+        cluster.wait_idle()
+    bench.check(reference(bench), repeated=4)
+
+
+def test_f30_every_run_has_a_gpu_of_its_own(bench, cluster, reference):
+    bench.write(seeds="[0, 1, 2, 3]", epochs=10)
+    bench.run("--slurm", "gpus-per-node=1", MIXBENCH_TEST_STEP_SECONDS="0.3")
+    seconds_until(lambda: [state for *_, state, _ in cluster.queue()].count("RUNNING") == 4, within=60, every=0.1)
+    bench.wait_done(4)
+    given = {(job["node"], job["gpus"]) for job in (bench.attempts(run)[0][0]["job"] for run in bench.folders())}
+    assert given == {(node, gpu) for node in ("node1", "node2") for gpu in "01"}
+    bench.check(reference(bench))

@@ -9,6 +9,8 @@ The code under test knows nothing of it. Variables:
     MIXBENCH_TEST_DIE: ``run id:step|marker,...``; the process of that run kills itself behind that step; where
         a marker, a file, is named, only once.
     MIXBENCH_TEST_FAIL: the same; that run raises an error.
+    MIXBENCH_TEST_MEMORY: ``run id:step|megabytes``; that run takes so much behind that step, and keeps it for a while.
+    MIXBENCH_TEST_CLOCK: ``libfaketime|node1=+1h,...``; what jobs start on these nodes lives at another time.
 Every node of a cluster on one machine looks like a machine of its own, as far as boots tell them apart.
 """
 
@@ -23,15 +25,20 @@ from pathlib import Path
 SET = [item for item in os.environ.get("MIXBENCH_TEST_SET", "").split(",") if item]
 
 
+def asked(variable, run, step):
+    """What a variable says behind a bar where it names this run and step; None where it does not."""
+    found = (item.partition("|") for item in os.environ.get(variable, "").split(","))
+    return next((rest for where, _, rest in found if where == f"{run.id}:{step}"), None)
+
+
 def is_asked(variable, run, step):
     """Whether a variable names this run and step, and its marker is not there yet."""
-    for item in filter(None, os.environ.get(variable, "").split(",")):
-        where, _, marker = item.partition("|")
-        if where == f"{run.id}:{step}" and not (marker and Path(marker).exists()):
-            if marker:
-                Path(marker).touch()
-            return True
-    return False
+    marker = asked(variable, run, step)
+    if not marker:
+        return marker is not None
+    first = not Path(marker).exists()
+    Path(marker).touch()
+    return first
 
 
 def note(run, step):
@@ -43,6 +50,11 @@ def note(run, step):
         os.kill(os.getpid(), signal.SIGKILL)
     if is_asked("MIXBENCH_TEST_FAIL", run, step):
         raise RuntimeError("asked to fail")
+    megabytes = asked("MIXBENCH_TEST_MEMORY", run, step)
+    if megabytes:
+        taken = bytearray(b"1") * (int(megabytes) << 20)
+        time.sleep(60)
+        del taken
 
 
 def dawdle(variable):
@@ -99,4 +111,13 @@ class Changing(importlib.abc.MetaPathFinder):
         return spec
 
 
+def shift_clocks():
+    """Have what this process starts live at another time, where its node is to."""
+    library, _, shifts = os.environ.get("MIXBENCH_TEST_CLOCK", "").partition("|")
+    shift = dict(item.split("=") for item in shifts.split(",") if item).get(os.environ.get("SLURMD_NODENAME"))
+    if shift:
+        os.environ |= {"LD_PRELOAD": library, "FAKETIME": shift, "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+
+
+shift_clocks()
 sys.meta_path.insert(0, Changing())
