@@ -17,8 +17,8 @@ from methods.ops import soft_labels
 from methods.policy import Draws
 from methods.transformmix import PolicyMixer
 from mixbench import materials
-from mixbench.attempts import MissingNeedError
 from mixbench.data.read import class_names
+from mixbench.endings import MissingNeedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Store

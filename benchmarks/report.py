@@ -26,13 +26,13 @@ from machine import as_a_worker, heading
 
 from analysis import answers
 from mixbench import catalog, files, provenance
-from mixbench.attempts import SCHEMA
 from mixbench.execution import Execution
 from mixbench.grid import Sweep
 from mixbench.resolve import load_sweep
 from mixbench.result import Result, payload_of
 from mixbench.spec import Run
 from mixbench.store import Store
+from mixbench.traces import SCHEMA
 
 COLUMNS = [
     f"{data}/{net}" for data in ("cifar10", "cifar100") for net in ("resnet8", "resnet20", "resnet18", "wrn28_10")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mixbench.attempts import StoppedError
+from mixbench.endings import StoppedError
 
 POLL_SECONDS = 0.5
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import re
 import threading
 import time
 import traceback
@@ -17,10 +16,9 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from mixbench import files, provenance
+from mixbench.endings import CrashLoopError, FencedError, OtherDataError, StoppedError, TimeOverError, is_retryable
 from mixbench.execution import Execution
-
-SCHEMA = 1
-"""How the files of a run are written; no part of any id."""
+from mixbench.traces import SCHEMA, begun_at, checkpoints, numbered, numbers, tidy, was_in_vain
 
 HEARTBEAT_SECONDS = 30.0
 
@@ -37,46 +35,6 @@ FRUITLESS = 3
 
 FIRST_SAVE_SECONDS = 5.0
 """What a checkpoint is taken to need before one was written."""
-
-
-class StoppedError(Exception):
-    """A signal asked the run to stop; its state is saved."""
-
-
-class TimeOverError(StoppedError):
-    """There is no time for another step and a save; the state is saved."""
-
-
-class FencedError(Exception):
-    """A newer attempt has taken over: this one must not write anything any more."""
-
-
-class CrashLoopError(RuntimeError):
-    """A run was tried again and again, and never got any further."""
-
-
-class MissingNeedError(RuntimeError):
-    """What a run needs has not finished, or is damaged."""
-
-
-class OtherDataError(ValueError):
-    """A run was begun on other data than those at hand."""
-
-
-class OtherCodeError(RuntimeError):
-    """A run cannot be done as it was meant where it was to be: its code has changed, or there is no GPU."""
-
-
-class TeamError(RuntimeError):
-    """Another process that trains the run failed.
-
-    Attributes:
-        retryable: whether the run may simply be run again.
-    """
-
-    def __init__(self, text: str, *, retryable: bool) -> None:
-        super().__init__(text)
-        self.retryable = retryable
 
 
 class Attempt:
@@ -168,7 +126,7 @@ class Attempt:
         self._check_fence()
         path = self.folder / "ckpt" / f"{step:012d}-a{self.number}.pt"
         files.write(path, f"{_checksum(state)} {self.folder.name}\n".encode() + state)
-        for old in _newest_first(self.folder)[KEPT_CHECKPOINTS:]:
+        for old in checkpoints(self.folder)[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
         self._saved_at = self._asked_at = time.monotonic()
         self._longest_save = max(self._longest_save, self._saved_at - begun)
@@ -187,7 +145,7 @@ class Attempt:
 
     def saved(self) -> Iterator[bytes]:
         """States of the valid checkpoints of all attempts, newest step first; damaged ones are set aside, and told."""
-        for path in _newest_first(self.folder):
+        for path in checkpoints(self.folder):
             heading, _, state = path.read_bytes().partition(b"\n")
             checksum, _, owner = heading.decode(errors="replace").partition(" ")
             if checksum == _checksum(state) and owner in (self.folder.name, ""):  # "": an earlier version did not say
@@ -268,7 +226,7 @@ class Attempt:
             CrashLoopError: so it is.
         """
         before = range(self.number - FRUITLESS, self.number)
-        if before.start > 0 and all(_was_in_vain(self.folder, number, begun_at(self.folder)) for number in before):
+        if before.start > 0 and all(was_in_vain(self.folder, number, begun_at(self.folder)) for number in before):
             raise CrashLoopError(
                 f"crash loop: attempts {before.start} to {before.stop - 1} all ended at step {begun_at(self.folder)}, "
                 f"where they began; look at {self.folder / 'attempts' / str(before.stop - 1) / 'out.txt'}"
@@ -284,28 +242,6 @@ class Attempt:
                     self.stop.set()  # the next save finds the fence and ends without writing
 
 
-def sentence(error: BaseException) -> str:
-    """What went wrong, for the user: a `ValueError` is a sentence itself, and so is what another process says."""
-    return str(error) if isinstance(error, ValueError | TeamError) else f"{type(error).__name__}: {error}"
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether a failed run may simply be run again: the disk, the data or what it needs were at fault, not the work."""
-    if isinstance(error, OtherDataError | OtherCodeError | MissingNeedError):
-        return True
-    if isinstance(error, TeamError):
-        return error.retryable
-    return isinstance(error, OSError) and error.errno in files.DISK_ERRORS
-
-
-def numbers(folder: Path) -> list[int]:
-    """Numbers of a run's attempts, ascending."""
-    attempts = folder / "attempts"
-    if not attempts.is_dir():
-        return []
-    return sorted(int(entry.name) for entry in attempts.iterdir() if entry.name.isdigit())
-
-
 def claim(folder: Path, number: int, execution: Execution, *, tell: Callable[[str], None]) -> Attempt | None:
     """Take this number, or None where somebody else just took it."""
     about = {"schema": SCHEMA, "run": folder.name, "commit": provenance.commit(), "execution": asdict(execution)}
@@ -316,82 +252,5 @@ def claim(folder: Path, number: int, execution: Execution, *, tell: Callable[[st
     return Attempt(folder, number, execution, tell=tell)
 
 
-def about(folder: Path, number: int) -> dict[str, Any]:
-    """What an attempt said of itself when it began, who, where and how; nothing where that is gone."""
-    try:
-        return files.read(folder / "attempts" / str(number) / "attempt.json") or {}
-    except files.DamagedError:
-        return {}
-
-
-def standing(folder: Path, number: int) -> dict[str, Any]:
-    """Where an attempt said last that it stands, see `Attempt.stand`."""
-    try:
-        return files.read(folder / "attempts" / str(number) / "hb") or {}
-    except files.DamagedError:
-        return {}
-
-
-def begun_at(folder: Path) -> int:
-    """The step at which an attempt that begins now goes on: that of the newest checkpoint."""
-    return max((int(path.name.partition("-")[0]) for path in _newest_first(folder)), default=0)
-
-
-def _was_in_vain(folder: Path, number: int, step: int) -> bool:
-    """Whether an attempt began at this step, and was gone or taken away before it was any further."""
-    said, end = about(folder, number), ending(folder, number)
-    taken = end is None or (end["state"] == "stopped" and bool(said.get("job")))
-    return taken and said.get("step") == step
-
-
-def ending(folder: Path, number: int) -> dict[str, Any] | None:
-    """How an attempt ended: the content of its ``end.json``; None while it lives or where it just died."""
-    try:
-        return files.read(folder / "attempts" / str(number) / "end.json")
-    except files.DamagedError:
-        return None
-
-
-def numbered(name: str, number: int) -> str:
-    """The name of an attempt's artifact: ``weights.pt`` of attempt 2 is ``weights-a2.pt``."""
-    stem, dot, kind = name.partition(".")
-    return f"{stem}-a{number}{dot}{kind}"
-
-
-def tidy(folder: Path, newest: int) -> None:
-    """Remove what a done run needs no more, of attempts up to ``newest``: no later one is touched.
-
-    Checkpoints, half-written files, and artifacts of attempts that died before they could end. What cannot be judged
-    stays, and so does all where the system refuses: a stray file is better than a lost one.
-    """
-    with contextlib.suppress(OSError):
-        for path in _newest_first(folder):
-            if _attempt_of(path) <= newest:
-                path.unlink(missing_ok=True)
-        for path in filter(_is_numbered, folder.iterdir()):
-            number = _attempt_of(path)
-            place = folder / "attempts" / str(number)
-            if number < newest and place.is_dir() and not (place / "end.json").exists():
-                path.unlink(missing_ok=True)
-        for place in (folder, folder / "ckpt", folder / "attempts", *(folder / "attempts").glob("*")):
-            if place.is_dir():
-                files.sweep(place)
-        (folder / "ckpt").rmdir()
-
-
-def _is_numbered(path: Path) -> bool:
-    """Whether this is an attempt's artifact: the name of a half-written file may look alike, but begins with a dot."""
-    return re.fullmatch(r"\w+-a\d+\.\w+", path.name) is not None
-
-
-def _attempt_of(path: Path) -> int:
-    """The number at the end of an artifact's or checkpoint's name."""
-    return int(re.findall(r"-a(\d+)\.", path.name)[-1])
-
-
 def _checksum(state: bytes) -> str:
     return hashlib.sha256(state).hexdigest()
-
-
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted((folder / "ckpt").glob("*-a*.pt"), reverse=True)

@@ -10,8 +10,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mixbench.pool import Standing
 from mixbench.spec import Run
+from mixbench.watching import Standing
 
 BAD = ("failed", "lost", "blocked")
 

@@ -6,7 +6,8 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from mixbench.attempts import Attempt, FencedError, OtherDataError, StoppedError
+from mixbench.attempts import Attempt
+from mixbench.endings import FencedError, OtherDataError, StoppedError
 
 if TYPE_CHECKING:
     from mixbench.team import Team

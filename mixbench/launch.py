@@ -13,10 +13,11 @@ from mixbench.data import CACHE, DataError, Facts, Identified, identify
 from mixbench.execution import Execution
 from mixbench.files import DISK_ERRORS
 from mixbench.grid import Sweep
-from mixbench.pool import Outcome, Watcher
+from mixbench.pool import Outcome
 from mixbench.spec import Run
 from mixbench.status import state_of
 from mixbench.store import Store
+from mixbench.watching import Watcher
 
 
 @dataclass(frozen=True)

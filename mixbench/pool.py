@@ -6,57 +6,23 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from mixbench import devices
 from mixbench.execution import Execution
 from mixbench.files import DamagedError
-from mixbench.process import SAVE_SECONDS, Worker, WorkerProcess, others
+from mixbench.process import SAVE_SECONDS, Worker, others
 from mixbench.signals import Stop
+from mixbench.slots import Others, Slot
 from mixbench.spec import Run
 from mixbench.store import Store
+from mixbench.watching import Standing, Watcher
 
 POLL_SECONDS = 0.5
 
 OURS = (signal.SIGINT, signal.SIGTERM)
 """What asks a launcher to stop; twice, and it is to stop at once."""
-
-Others = Callable[[Mapping[str, str], int], Sequence[Worker]]
-"""Starts all processes but the first of a run of so many, in a slot's environment."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a run at work stands.
-
-    Attributes:
-        steps, of: steps done, and steps in all.
-        metrics: of the last evaluated epoch; none before.
-        images_per_second: None before it can be told.
-    """
-
-    steps: int
-    of: int
-    metrics: Mapping[str, float]
-    images_per_second: float | None
-
-
-class Watcher(Protocol):
-    """Is shown what happens."""
-
-    def started(self, run: Run) -> None:
-        """A run began."""
-
-    def moved(self, run: Run, at: Standing) -> None:
-        """A run goes on."""
-
-    def ended(self, run: Run, state: str, text: str) -> None:
-        """A run ended: done, elsewhere, left, stopped, failed, lost, blocked; ``text`` says why."""
-
-    def told(self, sentence: str) -> None:
-        """Something was recovered, or is worth knowing."""
 
 
 @dataclass(frozen=True)
@@ -95,17 +61,6 @@ class Lent:
     withdrawn: Callable[[], bool]
 
 
-@dataclass
-class _Slot:
-    """A place for one run at a time, and the process that executes it; ``others`` train along where it has several."""
-
-    environment: Mapping[str, str]
-    worker: WorkerProcess | None = None
-    run: Run | None = None
-    job: Mapping[str, Any] = field(default_factory=dict)
-    others: list[Worker] = field(default_factory=list)
-
-
 class Pool:
     """Works off runs on this machine. Several launchers may work on the same runs: each is trained once."""
 
@@ -138,7 +93,8 @@ class Pool:
         self._watcher = watcher
         self._others = others
         self._host = host
-        self._slots = [_Slot(environment) for environment in environments]
+        self._selector = selectors.DefaultSelector()
+        self._slots = [Slot(environment, self._selector) for environment in environments]
         self._waiting: list[Run] = []
         self._elsewhere: dict[Run, float] = {}
         self._unsettled: set[str] = set()
@@ -147,7 +103,6 @@ class Pool:
         self._time_over = False
         self._asked_at = 0.0
         self._forced = False
-        self._selector = selectors.DefaultSelector()
 
     def work(self, runs: Sequence[Run]) -> Outcome:
         """Execute these runs, each as soon as what it needs is done; returns when none is left or a stop was asked."""
@@ -163,7 +118,7 @@ class Pool:
                         key.data()
             finally:
                 for slot in self._slots:
-                    self._close(slot)
+                    slot.close()
         return Outcome(self._stopping, self._forced, self._disk_full, len(self._failed))
 
     @property
@@ -201,76 +156,59 @@ class Pool:
                 self._waiting.remove(run)
                 self._settle(run, "blocked", f"needs {failed[0]}, which failed")
 
-    def _start(self, slot: _Slot, run: Run) -> None:
-        if slot.worker is None:
-            slot.worker = WorkerProcess(devices.own(slot.environment, 0))
-            self._selector.register(slot.worker.told, selectors.EVENT_READ, partial(self._listen, slot))
-        slot.run = run
+    def _start(self, slot: Slot, run: Run) -> None:
         job: dict[str, Any] = {
             "run": run.to_dict(),
             "execution": asdict(self._execution_of(run)),
             "results": str(self._store.root),
+            "host": self._host,
+            # A worker that looks for the first time could not yet tell a dead attempt of another machine from a living.
+            "dead": 0 if self._store.alive(run) else self._store.newest(run),
         }
         if self._lent and self._lent.until is not None:
             job["seconds"] = self._lent.until - time.monotonic()
-        # A worker that looks for the first time could not yet tell a dead attempt of another machine from a living one.
-        slot.job = job | {"dead": 0 if self._store.alive(run) else self._store.newest(run), "host": self._host}
-        slot.worker.give(slot.job)
+        slot.start(run, job, partial(self._listen, slot))
 
-    def _send_others(self, slot: _Slot, count: int, meeting: Sequence[Any]) -> None:
-        """The run is claimed, and its first process waits for the others."""
-        slot.others = list(self._others(slot.environment, count))
-        for rank, other in enumerate(slot.others, 1):
-            self._selector.register(other.told, selectors.EVENT_READ, partial(self._overhear, slot, other))
-            other.give({**slot.job, "member": {"rank": rank, "of": count, "meeting": list(meeting)}})
-
-    def _overhear(self, slot: _Slot, other: Worker) -> None:
+    def _overhear(self, slot: Slot, other: Worker) -> None:
         """One of the others says that it is through, or has died: then the run cannot go on, and is lost at once."""
         if other not in slot.others:
             return
         events = other.events()
         if events is None and slot.worker is not None:
-            slot.worker.signal(signal.SIGKILL)
+            slot.signal(signal.SIGKILL)
             self._bury(slot)
         elif any(event["event"] == "ended" for event in events or ()):
-            self._dismiss(slot, other)
+            slot.dismiss(other)
 
-    def _dismiss(self, slot: _Slot, other: Worker) -> None:
-        """It has nothing to save: what is to be kept is with the first process."""
-        slot.others.remove(other)
-        self._selector.unregister(other.told)
-        other.signal(signal.SIGKILL)
-        other.close()
-
-    def _listen(self, slot: _Slot) -> None:
+    def _listen(self, slot: Slot) -> None:
         events = slot.worker.events() if slot.worker else None
         if events is None:
             self._bury(slot)
         for event in events or ():
             self._take(slot, event)
 
-    def _take(self, slot: _Slot, event: Mapping[str, Any]) -> None:
+    def _take(self, slot: Slot, event: Mapping[str, Any]) -> None:
         if event["event"] == "told":
             self._watcher.told(event["sentence"])
         elif slot.run is None:
             return
         elif event["event"] == "started":
             if "meeting" in event:
-                self._send_others(slot, slot.run.gpus, event["meeting"])
+                slot.send(self._others, slot.run.gpus, event["meeting"], partial(self._overhear, slot))
             self._watcher.started(slot.run)
         elif event["event"] == "progress":
             rate = event.get("images_per_second")
             self._watcher.moved(slot.run, Standing(event["steps"], event["of"], event["metrics"], rate))
         else:
             run, slot.run = slot.run, None
-            if run.gpus > 1 and slot.worker is not None:  # what is left of so many is not to be in the next run's way
-                slot.worker.signal(signal.SIGKILL)
-                self._close(slot)
+            if run.gpus > 1:  # what is left of so many is not to be in the next run's way
+                slot.signal(signal.SIGKILL)
+                slot.close()
             self._disk_full |= event.get("disk", False)
             self._time_over |= event.get("time_over", False)
             self._settle(run, event["state"], event.get("text", ""))
             if self._lent:  # what a run leaves behind, memory above all, is no business of the next one
-                self._close(slot)
+                slot.close()
 
     def _settle(self, run: Run, state: str, text: str) -> None:
         """Note how a run ended. One that is at work elsewhere is waited for, unless it proves done."""
@@ -312,25 +250,14 @@ class Pool:
         except DamagedError:
             return False
 
-    def _bury(self, slot: _Slot) -> None:
+    def _bury(self, slot: Slot) -> None:
         """A worker died by itself: that costs the run it was at, and the slot gets a new one."""
         run, slot.run = slot.run, None
-        code = self._close(slot)
+        code = slot.close()
         if run is not None:
             cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             state = "stopped" if self._stopping else "lost"
             self._settle(run, state, f"its process died ({cause}); the next run goes on from its last checkpoint")
-
-    def _close(self, slot: _Slot) -> int:
-        """End a slot's process, which saves, and then the others; the first one's exit code."""
-        worker, slot.worker = slot.worker, None
-        if worker is None:
-            return 0
-        self._selector.unregister(worker.told)
-        code = worker.close()
-        for other in list(slot.others):
-            self._dismiss(slot, other)
-        return code
 
     def _press_on_stopping(self) -> None:
         """Asked once: have the workers save and stop. Asked twice, or if that takes too long: kill them."""
@@ -339,6 +266,6 @@ class Pool:
         self._asked_at = self._asked_at or time.monotonic()
         patient = not self._stop.insists and time.monotonic() - self._asked_at < SAVE_SECONDS
         for slot in self._slots:
-            if slot.worker is not None and slot.run is not None:
+            if slot.run is not None:
                 self._forced |= not patient
-                slot.worker.signal(signal.SIGTERM if patient else signal.SIGKILL)
+                slot.signal(signal.SIGTERM if patient else signal.SIGKILL)

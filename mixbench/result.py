@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mixbench import catalog
-from mixbench.attempts import SCHEMA
 from mixbench.spec import Run
+from mixbench.traces import SCHEMA
 
 RESULT = "result.json"
 """The file that makes a run done."""

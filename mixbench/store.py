@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mixbench import attempts, files
-from mixbench.attempts import SCHEMA, Attempt, MissingNeedError, numbered
+from mixbench import attempts, files, traces
+from mixbench.attempts import Attempt
+from mixbench.endings import MissingNeedError
 from mixbench.execution import Execution
 from mixbench.pulse import Pulse
 from mixbench.result import MIXER, RESULT, TIMES, Result, check_defaults
 from mixbench.spec import Run
+from mixbench.traces import SCHEMA, numbered
 
 
 class Store:
@@ -89,7 +91,7 @@ class Store:
         """The bytes of `weights`, whole.
 
         Raises:
-            mixbench.attempts.MissingNeedError: there are none, or they were damaged and have been set aside.
+            mixbench.endings.MissingNeedError: there are none, or they were damaged and have been set aside.
         """
         for path, checksum in self._kept(run, "weights.pt"):
             if (data := _undamaged(path, checksum)) is not None:
@@ -101,7 +103,7 @@ class Store:
         """The bytes of what a mixer learned in a done run, whole.
 
         Raises:
-            mixbench.attempts.MissingNeedError: they are not here, or damaged.
+            mixbench.endings.MissingNeedError: they are not here, or damaged.
         """
         for path, checksum in self._kept(run, MIXER):
             if (data := _undamaged(path, checksum)) is not None:
@@ -137,13 +139,13 @@ class Store:
 
     def newest(self, run: Run) -> int:
         """The number of the newest attempt at a run; 0 where nobody tried it here."""
-        return max(attempts.numbers(self.folder(run)), default=0)
+        return max(traces.numbers(self.folder(run)), default=0)
 
     def tidy(self, run: Run) -> None:
         """Remove what a done run's dead attempts left behind."""
         newest = self.newest(run)
         if (self.folder(run) / RESULT).exists() and not self._pulse.alive(self.folder(run), newest):
-            attempts.tidy(self.folder(run), newest)
+            traces.tidy(self.folder(run), newest)
 
     def alive(self, run: Run) -> bool:
         """Whether an attempt at this run may be at work now, here or on another machine."""
@@ -152,17 +154,17 @@ class Store:
 
     def ending(self, run: Run) -> dict[str, Any] | None:
         """How the newest attempt ended; None while it lives, died without a word, or there is none."""
-        return attempts.ending(self.folder(run), self.newest(run))
+        return traces.ending(self.folder(run), self.newest(run))
 
     def about(self, run: Run) -> dict[str, Any]:
-        """What the newest attempt said of itself, see `mixbench.attempts.about`."""
-        return attempts.about(self.folder(run), self.newest(run))
+        """What the newest attempt said of itself, see `mixbench.traces.about`."""
+        return traces.about(self.folder(run), self.newest(run))
 
     def standing(self, run: Run) -> tuple[dict[str, Any], float]:
         """Where the newest attempt stands, and its heartbeat's age in seconds, by the file system's clock."""
         beat = self.folder(run) / "attempts" / str(self.newest(run)) / "hb"
         age = files.now(self.root) - beat.stat().st_mtime if beat.exists() else math.inf
-        return attempts.standing(self.folder(run), self.newest(run)), max(0.0, age)
+        return traces.standing(self.folder(run), self.newest(run)), max(0.0, age)
 
     def known(self) -> Iterator[Run]:
         """Every run that was ever begun here, in the order of their folders' names."""
@@ -204,8 +206,8 @@ class Store:
                 return
         except files.DamagedError as error:
             self._tell(f"{error}; set aside as {files.set_aside(path).name}")
-        for number in reversed(attempts.numbers(self.folder(run))):
-            end = attempts.ending(self.folder(run), number)
+        for number in reversed(traces.numbers(self.folder(run))):
+            end = traces.ending(self.folder(run), number)
             if end and end["state"] == "done" and _whole(self.folder(run), end["files"]):
                 files.publish(path, files.encode(end["result"]))
                 self._tell(f"{run.folder} was already computed; its result is published from attempt {number}")
@@ -213,8 +215,8 @@ class Store:
 
     def _kept(self, run: Run, name: str) -> Iterator[tuple[Path, str]]:
         """Artifacts of that name of attempts that ended done, the newest first, with their checksums."""
-        for number in reversed(attempts.numbers(self.folder(run))):
-            end = attempts.ending(self.folder(run), number)
+        for number in reversed(traces.numbers(self.folder(run))):
+            end = traces.ending(self.folder(run), number)
             path = self.folder(run) / numbered(name, number)
             if end and end["state"] == "done" and path.name in end["files"] and path.exists():
                 yield path, end["files"][path.name]

@@ -23,7 +23,8 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from mixbench import provenance
-from mixbench.attempts import Attempt, FencedError, StoppedError, TeamError, is_retryable, sentence
+from mixbench.attempts import Attempt
+from mixbench.endings import FencedError, StoppedError, TeamError, is_retryable, sentence
 from mixbench.execution import Execution
 from mixbench.keeper import Following, Leading
 

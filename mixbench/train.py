@@ -70,8 +70,8 @@ def train(run: Run, attempt: Keeper, execution: Execution, weights: Weights, pro
 
     Raises:
         DivergedError: the loss, or a gradient that images are mixed by, became NaN or infinite; names epoch and step.
-        mixbench.attempts.StoppedError, mixbench.attempts.FencedError: as `Attempt.save`.
-        mixbench.attempts.OtherDataError: the data at hand are not those that the run was begun on.
+        mixbench.endings.StoppedError, mixbench.endings.FencedError: as `Attempt.save`.
+        mixbench.endings.OtherDataError: the data at hand are not those that the run was begun on.
     """
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32: torch's own default is ten bits in convolutions
     streams = Streams(run.seed, attempt.rank)

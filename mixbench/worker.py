@@ -21,15 +21,16 @@ from typing import Any
 
 from mixbench import catalog, files, provenance
 from mixbench.alone import sharing
-from mixbench.attempts import SCHEMA, Attempt, FencedError, StoppedError, TimeOverError, sentence
+from mixbench.attempts import Attempt
+from mixbench.endings import FencedError, StoppedError, TimeOverError, sentence
 from mixbench.execution import Execution
 from mixbench.keeper import Leading
+from mixbench.progress import Progress
 from mixbench.result import Result, payload_of
 from mixbench.signals import STOPS, Stop
 from mixbench.spec import Run
 from mixbench.store import Store
-
-TOLD_EVERY_SECONDS = 0.5
+from mixbench.traces import SCHEMA
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -120,7 +121,7 @@ def execute(run: Run, attempt: Attempt | Leading, store: Store, execution: Execu
 
     begun = time.monotonic()
     torch.set_num_threads(execution.threads)
-    progress = _Progress(run, attempt, tell)
+    progress = Progress(run, attempt, tell)
     trained = train(run, attempt, execution, store.read_weights, progress)
     progress.over(trained.evaluation.metrics)
     result = Result(
@@ -177,45 +178,6 @@ class _Stop(Stop):
         super().hear(number, frame)
         if self.asked and self._attempt is not None:
             self._attempt.stop.set()
-
-
-class _Progress:
-    """Tells how far a run is, now and then."""
-
-    def __init__(self, run: Run, attempt: Attempt | Leading, tell: Tell) -> None:
-        self._run = run
-        self._attempt = attempt
-        self._tell = tell
-        self._told = self._begun = time.monotonic()
-        self._first: int | None = None
-        self._steps = self._of = 0
-
-    def __call__(self, steps: int, of: int, metrics: Mapping[str, float]) -> None:
-        """A step is over."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first, self._begun = steps, now
-        self._steps, self._of = steps, of
-        if now - self._told >= TOLD_EVERY_SECONDS:
-            self._told = now
-            self._say(metrics)
-
-    def over(self, metrics: Mapping[str, float]) -> None:
-        """All steps are done, and this is what came out."""
-        if not self._of:  # an import, or what was stopped behind its last step
-            self._first = self._steps = self._of = 1
-        self._say(metrics)
-
-    def _say(self, metrics: Mapping[str, float]) -> None:
-        standing = {"steps": self._steps, "of": self._of, "metrics": dict(metrics), **self.rate()}
-        self._attempt.stand(standing)
-        self._tell({"event": "progress", "run": self._run.id, **standing})
-
-    def rate(self) -> dict[str, float]:
-        """Training images a second of this attempt, evaluations included, each batch as a full one."""
-        seconds, steps = time.monotonic() - self._begun, self._steps - (self._first or 0)
-        trained = steps if self._run.task != "time" else 0
-        return {"images_per_second": trained * self._run.batch_size / seconds} if trained and seconds else {}
 
 
 def _events() -> Tell:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mixbench.alone import sharing
-from mixbench.attempts import StoppedError
+from mixbench.endings import StoppedError
 
 
 class Worker(threading.Thread):

@@ -10,8 +10,8 @@ import torch
 from methods.bank import Mixes
 from methods.supermix_offline import Beside
 from mixbench import checking, materials, tasks
-from mixbench.attempts import StoppedError
 from mixbench.bank import MakeBank
+from mixbench.endings import StoppedError
 from mixbench.execution import Execution
 from mixbench.launch import plan, prepare
 from mixbench.resolve import load_sweep

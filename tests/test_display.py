@@ -4,8 +4,8 @@ import pytest
 
 from mixbench import display
 from mixbench.display import Lines, Live, Quiet, figures
-from mixbench.pool import Standing
 from mixbench.spec import Run
+from mixbench.watching import Standing
 
 RUN = Run(method="wo_stn", task="search", dataset="digits", model="tiny", epochs=2)
 SEARCHED = {"excess": 2.3051, "tau": 0.7249, "in_frame": 0.9, "mask_slope": 0.98}

@@ -11,7 +11,7 @@ from torch import nn
 from methods import Mixed, Mixer, build
 from methods.contract import SmallNetwork, check
 from mixbench import catalog, learning, materials, tasks
-from mixbench.attempts import StoppedError
+from mixbench.endings import StoppedError
 from mixbench.execution import Execution
 from mixbench.result import MIXER
 from mixbench.spec import Run

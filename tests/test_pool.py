@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mixbench import attempts, devices, files, pulse
+from mixbench import devices, files, pulse, traces
 from mixbench.execution import Execution
 from mixbench.pool import Pool
 from mixbench.spec import Run
@@ -78,7 +78,7 @@ def test_pool_leaves_a_run_alone_while_the_other_machine_is_alive(store, heard, 
     beating.kill()
     beating.wait()
     assert [state for _, state, _ in heard.endings] == ["elsewhere"]
-    assert attempts.numbers(store.folder(RUN)) == [1]
+    assert traces.numbers(store.folder(RUN)) == [1]
 
 
 BEAT = "import pathlib, sys, time\nwhile True:\n    pathlib.Path(sys.argv[1]).touch()\n    time.sleep(0.2)"

@@ -12,7 +12,7 @@ from tape import Tape
 
 from methods import Batch, Mixed
 from mixbench import replay, tasks
-from mixbench.attempts import StoppedError
+from mixbench.endings import StoppedError
 from mixbench.execution import Execution
 from mixbench.graph import form_of, obstacle
 from mixbench.makers import merged

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mixbench import materials, tasks
-from mixbench.attempts import StoppedError
+from mixbench.endings import StoppedError
 from mixbench.execution import Execution
 from mixbench.resolve import load_sweep
 from mixbench.search import Search, collapse

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mixbench import attempts, catalog, files, provenance, pulse, signals
+from mixbench import attempts, catalog, endings, files, provenance, pulse, signals
 from mixbench.execution import Execution
 from mixbench.resolve import load_sweep
 from mixbench.slurm import commands, snapshot, standing, submissions
@@ -590,7 +590,7 @@ def test_task_that_was_restarted_takes_over_from_itself_at_once(in_a_job, store,
     in_a_job(SLURM_RESTART_COUNT="1")
     new = store.claim(run, Execution())
     assert new.number == 2
-    with pytest.raises(attempts.FencedError):
+    with pytest.raises(endings.FencedError):
         old.save(1, b"state")
 
 
@@ -626,7 +626,7 @@ def die(store, run, *, times, state=None):
 def test_run_that_kills_its_process_is_tried_three_times(store, sweep):
     run = runs_of(sweep)[0]
     die(store, run, times=2).check_progress()
-    with pytest.raises(attempts.CrashLoopError, match=r"crash loop: attempts 1 to 3 all ended at step 0, where they"):
+    with pytest.raises(endings.CrashLoopError, match=r"crash loop: attempts 1 to 3 all ended at step 0, where they"):
         store.claim(run, Execution(), dead=store.newest(run)).check_progress()
 
 
@@ -641,7 +641,7 @@ def test_run_that_a_person_stopped_is_no_crash_loop_but_one_that_a_cluster_did_i
     first, second = runs_of(sweep)[:2]
     die(store, first, times=3, state="stopped").check_progress()
     in_a_job()
-    with pytest.raises(attempts.CrashLoopError):
+    with pytest.raises(endings.CrashLoopError):
         die(store, second, times=3, state="stopped").check_progress()
 
 
@@ -653,7 +653,7 @@ def test_attempt_stops_by_itself_when_a_step_and_a_save_would_not_fit(store, swe
     attempt.save(1, b"state")
     attempt.until = time.monotonic() + attempts.FIRST_SAVE_SECONDS
     assert attempt.due(epoch_over=False)
-    with pytest.raises(attempts.TimeOverError, match="at step 2, saved, since the time of its job is over"):
+    with pytest.raises(endings.TimeOverError, match="at step 2, saved, since the time of its job is over"):
         attempt.save(2, b"state")
 
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from mixbench.attempts import StoppedError
+from mixbench.endings import StoppedError
 from mixbench.execution import Execution
 from mixbench.result import StaleResultError
 from mixbench.spec import Run

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from mixbench import attempts, files, pulse
-from mixbench.attempts import FencedError, MissingNeedError, OtherDataError, StoppedError
+from mixbench import attempts, files, pulse, traces
+from mixbench.endings import FencedError, MissingNeedError, OtherDataError, StoppedError
 from mixbench.execution import Execution
 from mixbench.result import Result, StaleResultError, payload_of
 from mixbench.spec import Run
@@ -62,7 +62,7 @@ def dead_attempt(store):
         "Store(Path(sys.argv[1]), tell=print).claim(Run.from_dict(eval(sys.argv[2])), Execution())"
     )
     subprocess.run([sys.executable, "-c", code, str(store.root), repr(RUN.to_dict())], check=True)
-    return attempts.numbers(store.folder(RUN))[-1]
+    return traces.numbers(store.folder(RUN))[-1]
 
 
 def test_store_has_no_result_of_a_run_that_was_never_begun(store):

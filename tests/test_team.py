@@ -22,9 +22,9 @@ from torch import nn
 
 from methods.mixup import Mixup
 from mixbench import devices, files, launch, materials, recipes, team
-from mixbench.attempts import StoppedError
 from mixbench.data import imagenet
 from mixbench.data.resident import Cropped
+from mixbench.endings import StoppedError
 from mixbench.execution import Execution
 from mixbench.pool import Pool
 from mixbench.process import others

@@ -15,7 +15,7 @@ from analysis.measured import Cost, Measured, Named, measured
 from analysis.timetable import part
 from analysis.timetext import FORMS
 from mixbench import catalog, devices, files
-from mixbench.attempts import StoppedError
+from mixbench.endings import StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Store

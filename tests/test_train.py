@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mixbench import materials, tasks
-from mixbench.attempts import OtherDataError, StoppedError
+from mixbench.endings import OtherDataError, StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.step import lr_at

@@ -11,7 +11,7 @@ import torch
 from methods import Mixer, views
 from methods.views import ViewCache
 from mixbench import materials
-from mixbench.attempts import StoppedError
+from mixbench.endings import StoppedError
 from mixbench.execution import Execution
 from mixbench.spec import Run
 from mixbench.store import Store

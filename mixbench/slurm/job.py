@@ -17,14 +17,15 @@ from functools import partial
 from pathlib import Path
 
 from mixbench import devices, provenance, pulse
-from mixbench.attempts import OtherCodeError
 from mixbench.display import Lines
+from mixbench.endings import OtherCodeError
 from mixbench.execution import Execution
 from mixbench.files import DamagedError
-from mixbench.pool import Lent, Others, Outcome, Pool
+from mixbench.pool import Lent, Outcome, Pool
 from mixbench.process import others
 from mixbench.running import DISK, DONE, FAILED, UNKNOWN
 from mixbench.signals import STOPS, Stop
+from mixbench.slots import Others
 from mixbench.slurm import commands, relay, snapshot, submissions
 from mixbench.slurm.submissions import Submission
 from mixbench.spec import Run

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from mixbench import catalog, devices, files
-from mixbench.attempts import SCHEMA
 from mixbench.execution import Execution
 from mixbench.graph import CudaRecorder
 from mixbench.learning import Group
@@ -29,6 +28,7 @@ from mixbench.timing.inputs import cache_bytes, inputs
 from mixbench.timing.rounds import Clock, HostClock, Limits, Reading, rounds
 from mixbench.timing.runs import CPU_MINUTES, MINI_MINUTES
 from mixbench.timing.subjects import EPOCHS, LARGEST_CROPPED, PAD, Subject, views_of_an_image
+from mixbench.traces import SCHEMA
 
 
 class Readings(nn.Module):

@@ -1,6 +1,6 @@
 """Runs of several processes, each a task of a job."""
 
-from tests.slurm.conftest import seconds_until
+from .conftest import seconds_until
 
 
 def with_two_processes(bench, **other):
