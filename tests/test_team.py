@@ -352,6 +352,9 @@ def test_run_that_needs_more_gpus_than_are_visible_is_refused_before_anything_st
 
 # ---- processes
 
+PATIENCE = 180.0
+"""Seconds; four processes import torch before anything happens, and others may be at work on the machine."""
+
 SWEEP = """
 settings: [digits/tiny]
 methods: [mixup]
@@ -416,18 +419,22 @@ def test_run_of_several_processes_saves_and_ends_when_the_launcher_is_asked_to_o
     (tmp_path / "s.yaml").write_text(SWEEP)
     command = [sys.executable, "-m", "mixbench", "run", str(tmp_path / "s.yaml"), "--results", str(tmp_path / "r")]
     launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: list(tmp_path.glob("r/runs/*/ckpt/*.pt")))
-    workers = children(launcher.pid)
-    assert len(workers) == 2
-    launcher.send_signal(number)
-    launcher.wait(timeout=60)
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    try:
+        wait_for(lambda: list(tmp_path.glob("r/runs/*/ckpt/*.pt")))
+        workers = children(launcher.pid)
+        assert len(workers) == 2
+        launcher.send_signal(number)
+        launcher.wait(timeout=PATIENCE)
+        wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    finally:
+        launcher.kill()
+        launcher.wait()
     (end,) = tmp_path.glob("r/runs/*/attempts/1/end.json")
     assert files.read(end)["state"] == "stopped"
 
 
 def wait_for(there):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not there():
         assert time.monotonic() < deadline
         time.sleep(0.05)
