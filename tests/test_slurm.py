@@ -18,8 +18,8 @@ from mixbench.resolve import load_sweep
 from mixbench.slurm import commands, snapshot, standing, submissions
 from mixbench.slurm.arrays import Wishes, arrange
 from mixbench.slurm.commands import Task, UnknownError
-from mixbench.slurm.flights import in_flight, settle
-from mixbench.slurm.handing import check_time, is_at_work, partition_of, usual_minutes
+from mixbench.slurm.flights import in_flight, is_at_work, settle
+from mixbench.slurm.handing import check_time, partition_of, usual_minutes
 from mixbench.slurm.site import Site, settings
 from mixbench.slurm.submissions import LockedError, Submission, Submissions
 from mixbench.slurm.submit import FULL, UNSURE

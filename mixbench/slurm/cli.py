@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mixbench.options import command_for, data_option, mini_option, results_option
-from mixbench.running import DONE, FAILED, INTERRUPTED, UNKNOWN
+from mixbench.running import DONE, FAILED
 
 if TYPE_CHECKING:
     from mixbench.grid import Sweep
-    from mixbench.slurm.standing import Standings
     from mixbench.store import Store
-
-WATCH_SECONDS = 15.0
-"""Between two looks, each of which asks the queue once."""
 
 
 @click.command()
@@ -32,6 +26,8 @@ def status(sweep: Path, watch: bool, mini: bool, data: Path, results: Path) -> i
 
     From any host that sees the results, whether they are computed there, elsewhere or on a cluster.
     """
+    from mixbench.slurm.looking import follow, show
+
     grid, store = _loaded(sweep, mini=mini, data=data, results=results)
     command = command_for(sweep, data, results, mini=mini)
     return follow(grid, store, command) if watch else show(grid, store, command)
@@ -85,48 +81,6 @@ def doctor(results: Path) -> int:
         click.echo(f"{mark:4}  {sentence}")
         bad |= mark == "bad"
     return FAILED if bad else DONE
-
-
-def show(sweep: Sweep, store: Store, command: str) -> int:
-    """Say where a sweep stands; how the command ends."""
-    from mixbench.slurm.standing import lines, standings
-
-    now = standings(sweep, store)
-    for line in lines(now, command=command):
-        click.echo(line)
-    return _code(now)
-
-
-def follow(sweep: Sweep, store: Store, command: str) -> int:
-    """Say where a sweep stands again and again, until nothing is in flight; Ctrl-C only ends the looking."""
-    from mixbench.slurm.standing import lines, standings
-
-    said: list[str] = []
-    try:
-        while True:
-            now = standings(sweep, store)
-            told = list(lines(now, command=command))
-            if told[:1] != said[:1] or sys.stdout.isatty():
-                click.clear()
-                click.echo("\n".join(told))
-            said = told
-            if not now.is_moving and not now.unknown:
-                return _code(now)
-            time.sleep(WATCH_SECONDS)
-    except KeyboardInterrupt:
-        flying = sum(one.flight is not None for one in now.runs)
-        click.echo(
-            f"no longer looking; {flying} run{'s' if flying != 1 else ''} stay in flight: see `mixbench status`, end "
-            "them with `mixbench cancel`",
-            err=True,
-        )
-        return INTERRUPTED
-
-
-def _code(now: Standings) -> int:
-    if now.unknown:
-        return UNKNOWN
-    return FAILED if now.counts["failed"] else DONE
 
 
 def _loaded(sweep: Path, *, mini: bool, data: Path, results: Path) -> tuple[Sweep, Store]:

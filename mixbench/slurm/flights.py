@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mixbench import pulse
 from mixbench.slurm.commands import Task, UnknownError
 from mixbench.slurm.submissions import Submission, Submissions
+from mixbench.spec import Run
+from mixbench.store import Store
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,13 @@ def settle(submissions: Submissions, tasks: Sequence[Task], *, patience: float) 
                 f"submitted until that is known: try again in {left:.0f} s"
             )
     return live
+
+
+def is_at_work(run: Run, store: Store) -> bool:
+    """Whether somebody outside of the cluster's queue is at a run now: what was in the queue and is not, is gone."""
+    return not store.about(run).get("job") and is_heard(run, store)
+
+
+def is_heard(run: Run, store: Store) -> bool:
+    """Whether an attempt at a run was alive a moment ago, as far as one look can tell."""
+    return store.alive(run) and store.standing(run)[1] < pulse.LEASE_SECONDS

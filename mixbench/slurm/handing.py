@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
-from mixbench import pulse, running
+from mixbench import running
 from mixbench.execution import Execution
 from mixbench.launch import Plan, prepare
 from mixbench.running import DONE, FAILED
 from mixbench.slurm import commands, snapshot
 from mixbench.slurm.arrays import Array, Wishes, arrange
-from mixbench.slurm.cli import follow
 from mixbench.slurm.commands import UnknownError
-from mixbench.slurm.flights import Flight, in_flight, settle
+from mixbench.slurm.flights import Flight, in_flight, is_at_work, settle
+from mixbench.slurm.looking import follow
 from mixbench.slurm.site import Site, settings
 from mixbench.slurm.submissions import Submissions
 from mixbench.slurm.submit import Given, Handover, submit
@@ -128,16 +128,6 @@ def wanted(planned: Plan, store: Store, flights: dict[str, Flight]) -> list[Run]
         if is_free and all(need in found or need.id in flights for need in needs):
             found[run] = None
     return list(found)
-
-
-def is_at_work(run: Run, store: Store) -> bool:
-    """Whether somebody outside of the cluster's queue is at a run now: what was in the queue and is not, is gone."""
-    return not store.about(run).get("job") and is_heard(run, store)
-
-
-def is_heard(run: Run, store: Store) -> bool:
-    """Whether an attempt at a run was alive a moment ago, as far as one look can tell."""
-    return store.alive(run) and store.standing(run)[1] < pulse.LEASE_SECONDS
 
 
 def arranged(

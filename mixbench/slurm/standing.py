@@ -12,8 +12,7 @@ from mixbench.display import duration
 from mixbench.grid import Sweep
 from mixbench.slurm import commands, submissions
 from mixbench.slurm.commands import UnknownError
-from mixbench.slurm.flights import Flight, in_flight
-from mixbench.slurm.handing import is_at_work, is_heard
+from mixbench.slurm.flights import Flight, in_flight, is_at_work, is_heard
 from mixbench.slurm.submissions import Submissions
 from mixbench.slurm.submit import log_of
 from mixbench.spec import Run
