@@ -12,6 +12,7 @@ import yaml
 
 from mixbench import sweepfile
 from mixbench.cli import cli
+from mixbench.slurm.site import settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -100,3 +101,9 @@ def test_readme_commands_exist():
     assert used <= set(cli.commands)
     options = {option for command in cli.commands.values() for part in command.params for option in part.opts}
     assert set(re.findall(r"`(?:mixbench \w+ )?(--[a-z-]+)", README)) <= options
+
+
+def test_readme_site_settings_load(tmp_path):
+    (tmp_path / "site.yaml").write_text(block("yaml", "account: vision"))
+    site = settings(tmp_path / "site.yaml", [])
+    assert (site.minutes, site.setup) == (24 * 60, ("module load cuda",))
