@@ -15,7 +15,7 @@ import pytest
 from mixbench import attempts, catalog, endings, files, provenance, pulse, signals
 from mixbench.execution import Execution
 from mixbench.resolve import load_sweep
-from mixbench.slurm import commands, snapshot, standing, submissions
+from mixbench.slurm import commands, snapshot, standing, submissions, telling
 from mixbench.slurm.arrays import Wishes, arrange
 from mixbench.slurm.commands import Task, UnknownError
 from mixbench.slurm.flights import in_flight, is_at_work, settle
@@ -453,7 +453,7 @@ def test_status_counts_what_is_done_queued_and_new(sweep, store, records, finish
     finish(store.root, first[0])
     records.write(submission_of(sweep, state="submitted", job="77"))
     now = stand(sweep, store, tasks=[task(1), task(2, reason="PartitionTimeLimit")], monkeypatch=monkeypatch)
-    told = list(standing.lines(now, command="mixbench run tiny.yaml"))
+    told = list(telling.lines(now, command="mixbench run tiny.yaml"))
     assert told == [
         "tiny: 6 runs: 1 done, 2 queued, 3 new",
         "",
@@ -473,7 +473,7 @@ def test_status_tells_how_far_a_run_is_and_how_long_it_will_take(sweep, store, r
     files.write(attempt.place / "hb", files.encode(said))
     records.write(submission_of(sweep, state="submitted", job="77"))
     now = stand(sweep, store, tasks=[task(0, "RUNNING")], monkeypatch=monkeypatch)
-    (line,) = [line for line in standing.lines(now, command="x") if run.folder in line]
+    (line,) = [line for line in telling.lines(now, command="x") if run.folder in line]
     assert re.fullmatch(rf"running  {run.folder}  node1  epoch 1 of 2  50 images/s  3 s left  heard \d s ago", line)
 
 
@@ -491,7 +491,7 @@ def test_status_names_the_error_and_where_the_log_is(sweep, store, monkeypatch):
     run = runs_of(sweep)[0]
     with pytest.raises(RuntimeError), store.claim(run, Execution()):
         raise RuntimeError("first\nit broke")
-    told = list(standing.lines(stand(sweep, store, monkeypatch=monkeypatch), command="mixbench run s"))
+    told = list(telling.lines(stand(sweep, store, monkeypatch=monkeypatch), command="mixbench run s"))
     assert f"failed: {run.folder}: it broke" in told
     assert f"  {store.folder(run)}/attempts/1/out.txt" in told
     assert told[-1] == "`mixbench run s --retry-failed` tries the 1 again that failed"
@@ -509,7 +509,7 @@ def test_status_says_what_slurm_said_when_it_ended_a_job(sweep, store, records, 
     (records.folder(known) / "77_0_0_log.out").write_text(
         "slurmstepd: error: StepId=77.0 exceeded memory limit (2 > 1), being killed\nsrun: error: task 0: Killed\n"
     )
-    told = list(standing.lines(stand(sweep, store, monkeypatch=monkeypatch), command="x"))
+    told = list(telling.lines(stand(sweep, store, monkeypatch=monkeypatch), command="x"))
     assert f"lost: {run.folder}: slurmstepd: error: StepId=77.0 exceeded memory limit (2 > 1), being killed" in told
 
 

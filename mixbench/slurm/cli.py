@@ -55,12 +55,12 @@ def cancel(sweep: Path, mini: bool, data: Path, results: Path) -> int:
 def logs(run: str, count: int, results: Path) -> int:
     """Print what the newest attempt at a RUN (an id or its beginning) printed, its epochs, and where all of it is."""
     from mixbench import status as states
-    from mixbench.slurm.standing import log_of_job
+    from mixbench.slurm.standing import Look
 
     store = _store(results)
     found = states.find(run, store)
     place = store.folder(found) / "attempts" / str(store.newest(found))
-    job = log_of_job(found, store)
+    job = Look(store).log(found)
     for path in (place / "log.jsonl", place / "out.txt", *([job] if job else [])):
         click.echo(f"{path}:" if path.exists() else f"{path}: not there")
         if path.exists():

@@ -9,7 +9,8 @@ import click
 
 from mixbench.grid import Sweep
 from mixbench.running import DONE, FAILED, INTERRUPTED, UNKNOWN
-from mixbench.slurm.standing import Standings, lines, standings
+from mixbench.slurm.standing import Standings, standings
+from mixbench.slurm.telling import lines
 from mixbench.store import Store
 
 WATCH_SECONDS = 15.0
