@@ -17,9 +17,9 @@ from mixbench.execution import Execution
 from mixbench.resolve import load_sweep
 from mixbench.slurm import commands, snapshot, standing, submissions, telling
 from mixbench.slurm.arrays import Wishes, arrange
+from mixbench.slurm.cluster import Cluster
 from mixbench.slurm.commands import Task, UnknownError
 from mixbench.slurm.flights import in_flight, is_at_work, settle
-from mixbench.slurm.handing import check_time, partition_of, usual_minutes
 from mixbench.slurm.site import Site, settings
 from mixbench.slurm.submissions import LockedError, Submission, Submissions
 from mixbench.slurm.submit import FULL, UNSURE
@@ -173,13 +173,12 @@ def test_more_runs_at_a_time_than_a_job_has_are_refused(refused, tiny):
 
 
 def test_time_that_a_partition_does_not_allow_is_refused(sweep):
-    partitions = {"main": {"PartitionName": "main", "MaxTime": "1:00:00", "DefaultTime": "NONE"}}
-    site = Site({"time": "2:00:00"}, (), 120)
-    assert usual_minutes(partition_of(NOTHING, partitions)) == 60
-    check_time(arrays_of(sweep), NOTHING, partitions["main"])
+    cluster = Cluster(partitions={"main": {"PartitionName": "main", "MaxTime": "1:00:00", "DefaultTime": "NONE"}})
+    assert cluster.usual_minutes(NOTHING) == 60
+    cluster.check_time(arrays_of(sweep), NOTHING)
     with pytest.raises(ValueError, match="partition main allows 1:00:00, and a job would ask for 120 minutes"):
-        check_time(arrays_of(sweep), site, partition_of(site, partitions))
-    assert partition_of(Site({"partition": "a,b"}, (), 1), partitions) == {}
+        cluster.check_time(arrays_of(sweep), Site({"time": "2:00:00"}, (), 120))
+    cluster.check_time(arrays_of(sweep), Site({"time": "2:00:00", "partition": "a,b"}, (), 120))
 
 
 # What is in flight

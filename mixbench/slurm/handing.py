@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from mixbench.execution import Execution
 from mixbench.launch import Plan, prepare
 from mixbench.running import DONE, FAILED
 from mixbench.slurm import commands, snapshot
-from mixbench.slurm.arrays import Array, Wishes, arrange
+from mixbench.slurm.arrays import Wishes, arrange
+from mixbench.slurm.cluster import Cluster
 from mixbench.slurm.commands import UnknownError
 from mixbench.slurm.flights import Flight, in_flight, is_at_work, settle
 from mixbench.slurm.looking import follow
@@ -24,9 +25,6 @@ from mixbench.slurm.submissions import Submissions
 from mixbench.slurm.submit import Given, Handover, submit
 from mixbench.spec import Run
 from mixbench.store import Store
-
-PATIENCE = 3
-"""MessageTimeouts after which a job that is not in the queue will not come there any more."""
 
 
 def run(planned: Plan, store: Store, sweep: Path, how: Mapping[str, Any], command: str, *, dry_run: bool) -> int:
@@ -44,11 +42,13 @@ def run(planned: Plan, store: Store, sweep: Path, how: Mapping[str, Any], comman
     if dry_run:
         return list_arrays(planned, store, there, wishes, site)
     facts = prepare(planned, store, here)
-    if planned.todo:
+
+    def check(todo: Plan) -> None:
         from mixbench.checking import rehearse
 
-        rehearse(planned, facts, sweep, here)
-    code = hand_over(planned, store, there, wishes, site, command=f"{command} --on slurm")
+        rehearse(todo, facts, sweep, here)
+
+    code = hand_over(planned, store, there, wishes, site, check=check, command=f"{command} --on slurm")
     return follow(planned.sweep, store, command) if how["wait"] else code
 
 
@@ -57,8 +57,26 @@ def execution_there(execution: Execution, asked: str | None) -> Execution:
     return replace(execution, device=asked or "cuda", data=str(Path(execution.data).resolve()))
 
 
-def hand_over(planned: Plan, store: Store, execution: Execution, wishes: Wishes, site: Site, *, command: str) -> int:
-    """Submit what is neither done nor in flight, and say what was.
+def hand_over(
+    planned: Plan,
+    store: Store,
+    execution: Execution,
+    wishes: Wishes,
+    site: Site,
+    *,
+    check: Callable[[Plan], None],
+    command: str,
+) -> int:
+    """Submit what is neither done nor in flight, and say what was; how the command ends.
+
+    Args:
+        planned: what there is to do, by the files.
+        store: where results are.
+        execution: how runs are computed there.
+        wishes: how they are cut into jobs.
+        site: what the cluster wants to be told.
+        check: refuses what could not work, before anything is submitted.
+        command: submits the rest, if not all is taken now.
 
     Raises:
         UnknownError: what is in flight, or whether something was submitted, cannot be known now.
@@ -67,20 +85,24 @@ def hand_over(planned: Plan, store: Store, execution: Execution, wishes: Wishes,
     """
     submissions = Submissions(store.root.resolve())
     with submissions.locked():
-        tasks, config, partitions = commands.tasks(), commands.config(), commands.partitions()
-        patience = PATIENCE * commands.reads(config, "MessageTimeout", 10)
-        live = settle(submissions, tasks, patience=patience)
-        flights = in_flight(live, tasks)
+        cluster = Cluster.asked()
+        live = settle(submissions, cluster.tasks, patience=cluster.patience)
+        flights = in_flight(live, cluster.tasks)
         todo = wanted(planned, store, flights)
-        arrays = arranged(todo, planned, execution, wishes, config)
-        partition = partition_of(site, partitions)
-        check_time(arrays, site, partition)
+        arrays = arrange(todo, planned.sweep, execution, wishes, longest=cluster.longest)
+        cluster.check_time(arrays, site)
+        if arrays:
+            check(replace(planned, todo=todo))
         snapshot.drop_unused(submissions.root, [one.code for one in live])
         code = snapshot.take(submissions.root) if arrays else ""
-        handover = Handover(planned.sweep, submissions, execution, site, code, usual_minutes(partition))
+        handover = Handover(planned.sweep, submissions, execution, site, code, cluster.usual_minutes(site))
         made_by = {run: flights[run.id].task.job for run in planned.states if run.id in flights}
         given = submit(arrays, handover, made_by, one_by_one=wishes.max_jobs is not None)
-    flying = len(flights.keys() & {run.id for run in planned.states})
+    return _end(planned, given, len(made_by), command)
+
+
+def _end(planned: Plan, given: Given, flying: int, command: str) -> int:
+    """Say what was handed over; how the command ends."""
     for line in _said(given, flying, command):
         click.echo(line)
     failed = Counter(planned.states.values())["failed"]
@@ -94,15 +116,14 @@ def list_arrays(planned: Plan, store: Store, execution: Execution, wishes: Wishe
     """Say what would be handed over, with the script of each array."""
     submissions = Submissions(store.root.resolve())
     try:
-        tasks, config, partitions = commands.tasks(), commands.config(), commands.partitions()
+        cluster = Cluster.asked()
     except UnknownError as error:
         click.echo(f"what is in flight is not known: {error}", err=True)
-        tasks, config, partitions = [], {}, {}
-    todo = wanted(planned, store, in_flight(submissions.live(), tasks))
-    arrays = arranged(todo, planned, execution, wishes, config)
-    partition = partition_of(site, partitions)
-    check_time(arrays, site, partition)
-    handover = Handover(planned.sweep, submissions, execution, site, "CODE", usual_minutes(partition))
+        cluster = Cluster()
+    todo = wanted(planned, store, in_flight(submissions.live(), cluster.tasks))
+    arrays = arrange(todo, planned.sweep, execution, wishes, longest=cluster.longest)
+    cluster.check_time(arrays, site)
+    handover = Handover(planned.sweep, submissions, execution, site, "CODE", cluster.usual_minutes(site))
     for number, array in enumerate(arrays, 1):
         script = handover.script(array, handover.submission(array), []) if commands.is_there() else ""
         click.echo(
@@ -128,41 +149,6 @@ def wanted(planned: Plan, store: Store, flights: dict[str, Flight]) -> list[Run]
         if is_free and all(need in found or need.id in flights for need in needs):
             found[run] = None
     return list(found)
-
-
-def arranged(
-    todo: Sequence[Run], planned: Plan, execution: Execution, wishes: Wishes, config: dict[str, str]
-) -> list[Array]:
-    """The arrays of what is to be handed over."""
-    longest = commands.reads(config, "MaxArraySize", 1001)
-    return arrange(todo, planned.sweep, execution, wishes, longest=longest)
-
-
-def partition_of(site: Site, partitions: dict[str, dict[str, str]]) -> dict[str, str]:
-    """The settings of the partition that jobs go to; nothing where they may go to several."""
-    return partitions.get(str(site.options.get("partition", next(iter(partitions), ""))), {})
-
-
-def usual_minutes(partition: dict[str, str]) -> float | None:
-    """The time limit of a job that asks for none; None where there is none, or nobody knows."""
-    usual = partition.get("DefaultTime", "NONE")
-    return commands.minutes(partition.get("MaxTime", "NONE") if usual == "NONE" else usual)
-
-
-def check_time(arrays: Sequence[Array], site: Site, partition: dict[str, str]) -> None:
-    """Refuse jobs that would wait for ever, since their partition allows less time than they ask for.
-
-    Raises:
-        ValueError: so it is; names the partition and its limit.
-    """
-    most = commands.minutes(partition.get("MaxTime", "UNLIMITED"))
-    asked = [minutes for array in arrays if (minutes := site.minutes or array.minutes)]
-    if most is not None and asked and max(asked) > most:
-        raise ValueError(
-            f"partition {partition['PartitionName']} allows {partition['MaxTime']}, and a job would ask for "
-            f"{max(asked):.0f} minutes: it would never start; say --slurm time={partition['MaxTime']}, and runs go on "
-            "from job to job, or name another one"
-        )
 
 
 def _said(given: Given, flying: int, command: str) -> list[str]:
