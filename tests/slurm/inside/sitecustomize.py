@@ -5,6 +5,7 @@ The code under test knows nothing of it. Variables:
     MIXBENCH_TEST_STEP_SECONDS: how long each step takes at least.
     MIXBENCH_TEST_IMPORT_SECONDS: how long a job's worker takes to import what trains.
     MIXBENCH_TEST_JOB_SECONDS: how long a job takes to import what works off its runs.
+    MIXBENCH_TEST_DEAF: anything; no process hears SIGUSR2, as where a cluster does not send it.
     MIXBENCH_TEST_SET: ``module:NAME=number,...``, constants that are otherwise.
     MIXBENCH_TEST_DIE: ``run id:step|marker,...``; the process of that run kills itself behind that step; where
         a marker, a file, is named, only once.
@@ -65,6 +66,12 @@ def traced(module):
     dawdle("MIXBENCH_TEST_IMPORT_SECONDS")
 
 
+def deafened(module):
+    """SIGUSR2 stays held back for ever."""
+    if "MIXBENCH_TEST_DEAF" in os.environ:
+        module.STOPS = frozenset({signal.SIGTERM})
+
+
 def told_apart(module):
     """Each node is a machine of its own."""
     boot = module.boot
@@ -74,6 +81,7 @@ def told_apart(module):
 CHANGES = {
     "mixbench.train": traced,
     "mixbench.provenance": told_apart,
+    "mixbench.signals": deafened,
     "mixbench.pool": lambda module: dawdle("MIXBENCH_TEST_JOB_SECONDS"),
 }
 
