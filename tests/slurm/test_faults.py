@@ -1,18 +1,8 @@
 """What a cluster does to a sweep, and that nothing is lost by it (F1, F4, F9, F11, F12, F15)."""
 
 import os
-import shutil
 
-from .conftest import TESTBED, seconds_until
-
-
-def with_sbatch(bench, script):
-    """Variables with which ``sbatch`` is this script of shell, for which ``$sbatch`` is the real one."""
-    path = bench.folder / "bin" / "sbatch"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\nsbatch={shutil.which('sbatch')}\n{script}\n")
-    path.chmod(0o755)
-    return {"PATH": f"{path.parent}{os.pathsep}{os.environ['PATH']}"}
+from .conftest import TESTBED, seconds_until, with_sbatch
 
 
 def states(bench):

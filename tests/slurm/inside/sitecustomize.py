@@ -10,6 +10,7 @@ The code under test knows nothing of it. Variables:
     MIXBENCH_TEST_DIE: ``run id:step|marker,...``; the process of that run kills itself behind that step; where
         a marker, a file, is named, only once.
     MIXBENCH_TEST_FAIL: the same; that run raises an error.
+    MIXBENCH_TEST_WARN: anything; a job is warned by SIGUSR2 when one of its runs has come out and is written down.
 Every node of a cluster on one machine looks like a machine of its own, as far as boots tell them apart.
 """
 
@@ -66,6 +67,18 @@ def traced(module):
     dawdle("MIXBENCH_TEST_IMPORT_SECONDS")
 
 
+def warned(module):
+    """The process above is warned when an attempt begins to write down what came out."""
+    finish = module.Attempt.finish
+
+    def warning(attempt, result, artifacts):
+        if "MIXBENCH_TEST_WARN" in os.environ:
+            os.kill(os.getppid(), signal.SIGUSR2)
+        finish(attempt, result, artifacts)
+
+    module.Attempt.finish = warning
+
+
 def deafened(module):
     """SIGUSR2 stays held back for ever."""
     if "MIXBENCH_TEST_DEAF" in os.environ:
@@ -82,6 +95,7 @@ CHANGES = {
     "mixbench.train": traced,
     "mixbench.provenance": told_apart,
     "mixbench.signals": deafened,
+    "mixbench.attempts": warned,
     "mixbench.pool": lambda module: dawdle("MIXBENCH_TEST_JOB_SECONDS"),
 }
 
