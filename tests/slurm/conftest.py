@@ -304,6 +304,15 @@ class Bench:
         assert len(self.submissions()) == before, again.all
 
 
+def with_sbatch(bench, script):
+    """Variables with which ``sbatch`` is this script of shell, for which ``$sbatch`` is the real one."""
+    path = bench.folder / "bin" / "sbatch"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\nsbatch={shutil.which('sbatch')}\n{script}\n")
+    path.chmod(0o755)
+    return {"PATH": f"{path.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
 def outcome(folder):
     """The metrics of a run's result, and a mark of its weights."""
     result = files.read(folder / "result.json")

@@ -1,18 +1,8 @@
 """What a cluster does to a sweep, and that nothing is lost by it (F1, F4, F9, F11, F12, F15, F17, F30)."""
 
 import os
-import shutil
 
-from .conftest import TESTBED, seconds_until
-
-
-def with_sbatch(bench, script):
-    """Variables with which ``sbatch`` is this script of shell, for which ``$sbatch`` is the real one."""
-    path = bench.folder / "bin" / "sbatch"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\nsbatch={shutil.which('sbatch')}\n{script}\n")
-    path.chmod(0o755)
-    return {"PATH": f"{path.parent}{os.pathsep}{os.environ['PATH']}"}
+from .conftest import TESTBED, seconds_until, with_sbatch
 
 
 def states(bench):
@@ -44,7 +34,7 @@ def test_f4_a_preempted_job_saves_and_goes_on_at_the_same_step(bench, cluster, r
 
 
 def test_f9_a_run_whose_node_lost_its_power_is_not_submitted_again_and_goes_on_elsewhere(bench, cluster, reference):
-    bench.write(epochs=60)
+    bench.write(epochs=50)
     bench.run(MIXBENCH_TEST_STEP_SECONDS="0.1")
     bench.wait_computed(1, steps=10)
     ((_, _, _, node),) = cluster.queue()
@@ -64,7 +54,7 @@ def test_f9_a_run_whose_node_lost_its_power_is_not_submitted_again_and_goes_on_e
 
 
 def test_f11_a_job_of_which_sbatch_cannot_say_whether_it_was_taken_is_not_handed_over_again(bench, cluster, reference):
-    bench.write(seeds="[0, 1]")
+    bench.write()
     pause = f"SLURM_TESTBED_DIR={cluster.folder} {TESTBED} pause ctld >/dev/null"
     said = bench.run(**with_sbatch(bench, f'{pause}; exec "$sbatch" "$@"'))
     cluster.testbed("resume", "ctld")
@@ -72,7 +62,7 @@ def test_f11_a_job_of_which_sbatch_cannot_say_whether_it_was_taken_is_not_handed
     assert "was submitted is not known" in said.err
     seconds_until(lambda: bench.run().code == 0, within=120)  # it was adopted, or given up and then handed over
     assert states(bench) in (["submitted"], ["abandoned", "submitted"])
-    bench.wait_done(2)
+    bench.wait_done(1)
     bench.check(reference(bench))
 
 

@@ -5,12 +5,14 @@ The code under test knows nothing of it. Variables:
     MIXBENCH_TEST_STEP_SECONDS: how long each step takes at least.
     MIXBENCH_TEST_IMPORT_SECONDS: how long a job's worker takes to import what trains.
     MIXBENCH_TEST_JOB_SECONDS: how long a job takes to import what works off its runs.
+    MIXBENCH_TEST_DEAF: anything; no process hears SIGUSR2, as where a cluster does not send it.
     MIXBENCH_TEST_SET: ``module:NAME=number,...``, constants that are otherwise.
     MIXBENCH_TEST_DIE: ``run id:step|marker,...``; the process of that run kills itself behind that step; where
         a marker, a file, is named, only once.
     MIXBENCH_TEST_FAIL: the same; that run raises an error.
     MIXBENCH_TEST_MEMORY: ``run id:step|megabytes``; that run takes so much behind that step, and keeps it for a while.
     MIXBENCH_TEST_CLOCK: ``libfaketime|node1=+1h,...``; what jobs start on these nodes lives at another time.
+    MIXBENCH_TEST_WARN: anything; a job is warned by SIGUSR2 when one of its runs has come out and is written down.
 Every node of a cluster on one machine looks like a machine of its own, as far as boots tell them apart.
 """
 
@@ -77,6 +79,24 @@ def traced(module):
     dawdle("MIXBENCH_TEST_IMPORT_SECONDS")
 
 
+def warned(module):
+    """The process above is warned when an attempt begins to write down what came out."""
+    finish = module.Attempt.finish
+
+    def warning(attempt, result, artifacts):
+        if "MIXBENCH_TEST_WARN" in os.environ:
+            os.kill(os.getppid(), signal.SIGUSR2)
+        finish(attempt, result, artifacts)
+
+    module.Attempt.finish = warning
+
+
+def deafened(module):
+    """SIGUSR2 stays held back for ever."""
+    if "MIXBENCH_TEST_DEAF" in os.environ:
+        module.STOPS = frozenset({signal.SIGTERM})
+
+
 def told_apart(module):
     """Each node is a machine of its own."""
     boot = module.boot
@@ -86,6 +106,8 @@ def told_apart(module):
 CHANGES = {
     "mixbench.train": traced,
     "mixbench.provenance": told_apart,
+    "mixbench.signals": deafened,
+    "mixbench.attempts": warned,
     "mixbench.pool": lambda module: dawdle("MIXBENCH_TEST_JOB_SECONDS"),
 }
 
