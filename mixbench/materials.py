@@ -18,7 +18,6 @@ from methods import Mixer
 from methods.views import ViewCache
 from mixbench import catalog, nets
 from mixbench.data import Content, Facts, facts_of, imagenet
-from mixbench.data.decoded import Decoded
 from mixbench.data.images import Images
 from mixbench.data.read import Pictures, content_of, read
 from mixbench.data.resident import Cropped, Resident, stratified_subset
@@ -128,7 +127,9 @@ def test_set(run: Run, execution: Execution) -> Images:
     return Resident(x, y, classes=pictures.classes, **plain, **_device(execution))
 
 
-def _decoded(run: Run, part: imagenet.Part, execution: Execution, subset: torch.Tensor | None) -> Decoded:
+def _decoded(run: Run, part: imagenet.Part, execution: Execution, subset: torch.Tensor | None) -> Images:
+    from mixbench.data.decoded import Decoded  # with torchvision, which takes as long to import as torch itself
+
     about = facts(run, execution)
     return Decoded(
         part,

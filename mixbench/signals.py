@@ -26,6 +26,26 @@ def held(numbers: Collection[int] = STOPS) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def put_off(numbers: Collection[int]) -> Iterator[None]:
+    """As `held`, where there are other threads, torch's: the system gives them what the main thread holds back.
+
+    Nothing is lost, and nothing is done about it before the way out.
+    """
+    heard: list[int] = []
+    try:
+        with held(numbers):
+            handlers = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
+            try:
+                yield
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+    finally:
+        for number in heard:
+            signal.raise_signal(number)
+
+
 def heed() -> None:
     """Hear `STOPS` from now on, those too that came before; handlers must stand."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

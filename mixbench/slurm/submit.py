@@ -128,7 +128,7 @@ class Handover:
         submission = replace(submission, script=self.script(array, submission, after))
         self.submissions.write(submission)
         # Who presses Ctrl-C now is heard when it is known, and written down, what became of it.
-        with signals.held({signal.SIGINT, *signals.STOPS}):
+        with signals.put_off({signal.SIGINT, *signals.STOPS}):
             try:
                 with commands.clean_environment(), contextlib.redirect_stderr(io.StringIO()):  # its errors say it again
                     executor = self.executor(array, submission, after)

@@ -211,9 +211,10 @@ class Bench:
 
     def precede(self, command, line):
         """From now on a line of shell goes before each call of this command of SLURM, by `mixbench` and by jobs."""
+        # In bash: dash would hear the signals that sbatch, a program, inherits as held back.
         script = self.folder / "bin" / command
         script.parent.mkdir(exist_ok=True)
-        script.write_text(f'#!/bin/sh\n{line}\nexec {shutil.which(command)} "$@"\n')
+        script.write_text(f'#!/bin/bash\n{line}\nexec {shutil.which(command)} "$@"\n')
         script.chmod(0o755)
         self.variables["PATH"] = f"{script.parent}:{os.environ['PATH']}"
 

@@ -11,7 +11,7 @@ The code under test knows nothing of it. Variables:
         a marker, a file, is named, only once.
     MIXBENCH_TEST_FAIL: the same; that run raises an error.
     MIXBENCH_TEST_MEMORY: ``run id:step|megabytes``; that run takes so much behind that step, and keeps it for a while.
-    MIXBENCH_TEST_CLOCK: ``libfaketime|node1=+1h,...``; what jobs start on these nodes lives at another time.
+    MIXBENCH_TEST_CLOCK: ``node1=3600,...``; Python's clock on these nodes is so many seconds ahead.
     MIXBENCH_TEST_WARN: anything; a job is warned by SIGUSR2 when one of its runs has come out and is written down.
 Every node of a cluster on one machine looks like a machine of its own, as far as boots tell them apart.
 """
@@ -133,13 +133,14 @@ class Changing(importlib.abc.MetaPathFinder):
         return spec
 
 
-def shift_clocks():
-    """Have what this process starts live at another time, where its node is to."""
-    library, _, shifts = os.environ.get("MIXBENCH_TEST_CLOCK", "").partition("|")
-    shift = dict(item.split("=") for item in shifts.split(",") if item).get(os.environ.get("SLURMD_NODENAME"))
-    if shift:
-        os.environ |= {"LD_PRELOAD": library, "FAKETIME": shift, "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+def shift_clock():
+    """Have this process live at another time, where its node is to."""
+    shifts = dict(item.split("=") for item in os.environ.get("MIXBENCH_TEST_CLOCK", "").split(",") if item)
+    seconds = int(shifts.get(os.environ.get("SLURMD_NODENAME"), 0))
+    real, real_ns = time.time, time.time_ns
+    time.time = lambda: real() + seconds
+    time.time_ns = lambda: real_ns() + seconds * 10**9
 
 
-shift_clocks()
+shift_clock()
 sys.meta_path.insert(0, Changing())
