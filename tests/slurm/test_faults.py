@@ -117,7 +117,8 @@ def test_f17_a_dead_controller_costs_no_run_and_nothing_is_submitted_meanwhile(b
     for _ in range(2):
         said = bench.run()
         assert said.code == 0, said.all
-        cluster.wait_idle()
+        seconds_until(lambda: len(bench.done()) == 4 or cluster.is_stuck(), within=90)
+        cluster.clear()
     bench.check(reference(bench), repeated=4)
 
 
