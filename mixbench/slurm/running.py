@@ -17,7 +17,7 @@ from mixbench.slurm import commands, snapshot
 from mixbench.slurm.arrays import Array, Wishes, arrange
 from mixbench.slurm.cli import follow
 from mixbench.slurm.commands import UnknownError
-from mixbench.slurm.flights import Flight, in_flight, settle
+from mixbench.slurm.flights import Flight, in_flight, let_go, settle
 from mixbench.slurm.site import Site, settings
 from mixbench.slurm.submissions import Submissions
 from mixbench.slurm.submit import Given, Handover, submit
@@ -71,6 +71,7 @@ def hand_over(planned: Plan, store: Store, execution: Execution, wishes: Wishes,
         tasks, config, partitions = commands.tasks(), commands.config(), commands.partitions()
         patience = PATIENCE * commands.reads(config, "MessageTimeout", 10)
         live = settle(submissions, tasks, patience=patience)
+        released = let_go(live, tasks)
         flights = in_flight(live, tasks)
         todo = wanted(planned, store, flights)
         arrays = arranged(todo, planned, execution, wishes, config)
@@ -80,6 +81,8 @@ def hand_over(planned: Plan, store: Store, execution: Execution, wishes: Wishes,
         handover = Handover(planned.sweep, submissions, execution, site, code)
         made_by = {run: flights[run.id].task.job for run in planned.states if run.id in flights}
         given = submit(arrays, handover, made_by, one_by_one=wishes.max_jobs is not None)
+    if released:
+        click.echo(released)
     for line in _said(given, len(flights.keys() & {run.id for run in planned.states}), command):
         click.echo(line)
     return DONE

@@ -12,7 +12,7 @@ from mixbench.display import duration
 from mixbench.grid import Sweep
 from mixbench.slurm import commands, submissions
 from mixbench.slurm.commands import UnknownError
-from mixbench.slurm.flights import Flight, in_flight
+from mixbench.slurm.flights import NOT_STARTED, Flight, in_flight
 from mixbench.slurm.running import is_at_work
 from mixbench.slurm.submissions import Submissions
 from mixbench.slurm.submit import log_of
@@ -34,7 +34,7 @@ ENDLESS: Mapping[str, str] = {
     "InvalidAccount": "there is no such account",
     "InvalidQOS": "there is no such QOS",
     "ReqNodeNotAvail": "the nodes that it asks for are not there now",
-    "launch failed requeued held": "it could not be started, and is held; `scontrol release` lets it go",
+    NOT_STARTED: "it could not be started, and is held; `mixbench run` lets it go",
     "AssocMaxWallDurationPerJobLimit": "its account allows less time than it asks for",
     "QOSMaxWallDurationPerJobLimit": "its QOS allows less time than it asks for",
 }
@@ -208,10 +208,10 @@ def lines(now: Standings, *, command: str) -> Iterator[str]:
         yield f"  {one.words[1]}"
     left, failed = now.of(*GONE), now.of("failed")
     command += " --on slurm" if now.on_cluster else ""
-    if left:
+    if left and not now.unknown:
         yield from ("", f"`{command}` goes on with the {len(left):,} that nobody is at")
     if failed:
-        yield from ([] if left else [""])
+        yield from ([] if left and not now.unknown else [""])
         yield f"`{command} --retry-failed` tries the {len(failed):,} again that failed"
 
 
