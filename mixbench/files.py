@@ -153,10 +153,14 @@ def _machine() -> str:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(path)  # the system names the file only where it cannot be opened
+        raise
 
 
 def _sync(folder: Path) -> None:

@@ -104,6 +104,15 @@ def requeue(job: str, index: int) -> str:
     return ""
 
 
+def release(tasks: Sequence[Task]) -> str:
+    """Let tasks go that are held; why that was refused, or ""."""
+    try:
+        ask("scontrol", "release", ",".join(f"{task.job}_{task.index}" for task in tasks))
+    except UnknownError as error:
+        return str(error)
+    return ""
+
+
 def ask(*words: str) -> str:
     """What a command of SLURM answers.
 

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixbench import pulse
+from mixbench.slurm import commands
 from mixbench.slurm.commands import Task, UnknownError
 from mixbench.slurm.submissions import Submission, Submissions
 from mixbench.spec import Run
 from mixbench.store import Store
+
+NOT_STARTED = "launch failed requeued held"
+"""Why a task waits that the cluster could not start, after a crash of its controller too: it does so for ever."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,17 @@ def in_flight(submissions: Sequence[Submission], tasks: Sequence[Task]) -> dict[
         if submission is not None and task.index < len(submission.tasks):
             found |= dict.fromkeys(submission.tasks[task.index], Flight(task, submission))
     return found
+
+
+def let_go(submissions: Sequence[Submission], tasks: Sequence[Task]) -> str:
+    """Let the tasks of these go that the cluster could not start and holds; what is to be said of it, or ""."""
+    names = {one.name for one in submissions}
+    held = [task for task in tasks if task.name in names and (task.state, task.reason) == ("PENDING", NOT_STARTED)]
+    if not held:
+        return ""
+    many = f"{len(held)} job{'s' if len(held) != 1 else ''} that the cluster could not start, and held"
+    refused = commands.release(held)
+    return f"not released: {many}: {refused}" if refused else f"released {many}"
 
 
 def settle(submissions: Submissions, tasks: Sequence[Task], *, patience: float) -> list[Submission]:

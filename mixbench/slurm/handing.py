@@ -18,7 +18,7 @@ from mixbench.slurm import commands, snapshot
 from mixbench.slurm.arrays import Wishes, arrange
 from mixbench.slurm.cluster import Cluster
 from mixbench.slurm.commands import UnknownError
-from mixbench.slurm.flights import Flight, in_flight, is_at_work, settle
+from mixbench.slurm.flights import Flight, in_flight, is_at_work, let_go, settle
 from mixbench.slurm.looking import follow
 from mixbench.slurm.site import Site, settings
 from mixbench.slurm.submissions import Submissions
@@ -87,6 +87,7 @@ def hand_over(
     with submissions.locked():
         cluster = Cluster.asked()
         live = settle(submissions, cluster.tasks, patience=cluster.patience)
+        released = let_go(live, cluster.tasks)
         flights = in_flight(live, cluster.tasks)
         todo = wanted(planned, store, flights)
         arrays = arrange(todo, planned.sweep, execution, wishes, longest=cluster.longest)
@@ -98,6 +99,8 @@ def hand_over(
         handover = Handover(planned.sweep, submissions, execution, site, code, cluster.usual_minutes(site))
         made_by = {run: flights[run.id].task.job for run in planned.states if run.id in flights}
         given = submit(arrays, handover, made_by, one_by_one=wishes.max_jobs is not None)
+    if released:
+        click.echo(released)
     return _end(planned, given, len(made_by), command)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from mixbench.slurm.flights import NOT_STARTED
 from mixbench.slurm.standing import GONE, ORDER, Standing, Standings
 
 ENDLESS: Mapping[str, str] = {
@@ -21,7 +22,7 @@ ENDLESS: Mapping[str, str] = {
     "InvalidAccount": "there is no such account",
     "InvalidQOS": "there is no such QOS",
     "ReqNodeNotAvail": "the nodes that it asks for are not there now",
-    "launch failed requeued held": "it could not be started, and is held; `scontrol release` lets it go",
+    NOT_STARTED: "it could not be started, and is held; `mixbench run` lets it go",
     "AssocMaxWallDurationPerJobLimit": "its account allows less time than it asks for",
     "QOSMaxWallDurationPerJobLimit": "its QOS allows less time than it asks for",
 }
@@ -57,10 +58,10 @@ def lines(now: Standings, *, command: str) -> Iterator[str]:
         yield f"  {one.words[1]}"
     left, failed = now.of(*GONE), now.of("failed")
     command += " --on slurm" if now.on_cluster else ""
-    if left:
+    if left and not now.unknown:
         yield from ("", f"`{command}` goes on with the {len(left):,} that nobody is at")
     if failed:
-        yield from ([] if left else [""])
+        yield from ([] if left and not now.unknown else [""])
         yield f"`{command} --retry-failed` tries the {len(failed):,} again that failed"
 
 

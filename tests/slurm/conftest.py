@@ -92,21 +92,6 @@ class Cluster:
         lines = self.call("squeue", "-h", "-r", "-o", "%j|%K|%T|%N").splitlines()
         return [tuple(line.split("|")) for line in lines if line.startswith("mb-")]
 
-    def is_stuck(self):
-        """Whether nothing in the queue will move by itself: a forgotten job's number was given again, and clashed."""
-        lines = self.call("squeue", "-h", "-r", "-o", "%r").splitlines()
-        return all("held" in line for line in lines)
-
-    def clear(self):
-        """Do what an administrator would: take out what is held, and bring drained nodes back."""
-        end = time.monotonic() + 120
-        while self.call("squeue", "-h").strip() and time.monotonic() < end:
-            if self.is_stuck():
-                self.call("scancel", "-u", "root")
-                self.up()
-            time.sleep(1)
-        self.wait_idle()
-
     def wait_idle(self, within=120):
         """Wait until nothing is in the queue."""
         end = time.monotonic() + within
