@@ -25,6 +25,9 @@ HEARTBEAT_SECONDS = 30.0
 EVERY_SECONDS = 600.0
 """The longest time without a checkpoint, also in the middle of an epoch."""
 
+FIRST_SECONDS = 60.0
+"""The longest time without an attempt's first checkpoint: one that is killed now and then still gets on."""
+
 KEPT_CHECKPOINTS = 2
 
 NOWHERE: Mapping[str, Any] = MappingProxyType({"steps": 0})
@@ -60,6 +63,7 @@ class Attempt:
         self._standing: Mapping[str, Any] = NOWHERE
         self._checkpoint_seconds = execution.checkpoint_seconds
         self._saved_at = time.monotonic()
+        self._has_saved = False
         self._asked_at: float | None = None
         self._longest_step = 0.0
         self._longest_save = FIRST_SAVE_SECONDS
@@ -102,7 +106,8 @@ class Attempt:
 
     def due(self, *, epoch_over: bool) -> bool:
         """Whether to save now: a stop was asked for, the time is nearly over, or the last checkpoint is old enough."""
-        interval = self._checkpoint_seconds if epoch_over else EVERY_SECONDS
+        usual = EVERY_SECONDS if self._has_saved else FIRST_SECONDS
+        interval = self._checkpoint_seconds if epoch_over else usual
         now = time.monotonic()
         self._longest_step = max(self._longest_step, now - self._asked_at if self._asked_at else 0.0)
         self._asked_at = now
@@ -129,6 +134,7 @@ class Attempt:
         for old in checkpoints(self.folder)[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
         self._saved_at = self._asked_at = time.monotonic()
+        self._has_saved = True
         self._longest_save = max(self._longest_save, self._saved_at - begun)
         if self.stop.is_set():
             raise StoppedError(f"at step {step}, saved; the next run goes on there")

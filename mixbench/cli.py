@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,8 @@ def run(
     if how["on"] == "slurm":
         from mixbench.slurm import handing as on_slurm
 
-        command = command_for(sweep, how["data"], how["results"], mini=mini)
-        return on_slurm.run(planned, store, sweep, how, command, dry_run=dry_run)
+        again = partial(plan, grid, store, retry_failed=retry_failed)
+        return on_slurm.run(planned, store, sweep, how, again=again, dry_run=dry_run)
     running.check_here(how)
     if dry_run:
         return running.list_todo(planned, store)

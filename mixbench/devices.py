@@ -95,7 +95,7 @@ def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no driver."""
     chosen = os.environ.get(VISIBLE)
     if chosen is not None:
-        return [name for name in chosen.split(",") if name]
+        return [name for name in chosen.split(",") if name not in ("", "-1", "NoDevFiles")]  # SLURM's word for none
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from mixbench import files
+
+DEVICE = re.compile(
+    r"uncorrectable ECC|no CUDA-capable device|CUDA driver|devices? unavailable|busy or unavailable|NCCL|fallen off",
+    re.IGNORECASE,
+)
+"""What torch says when a machine is at fault: its GPU or driver, or the way to other ones."""
 
 
 class StoppedError(Exception):
@@ -56,4 +64,6 @@ def is_retryable(error: BaseException) -> bool:
         return True
     if isinstance(error, TeamError):
         return error.retryable
+    if isinstance(error, ImportError) or (isinstance(error, RuntimeError) and DEVICE.search(str(error))):
+        return True
     return isinstance(error, OSError) and error.errno in files.DISK_ERRORS

@@ -95,8 +95,7 @@ def read(path: Path | str) -> dict[str, Any] | None:
         DamagedError: it is there but cut off or changed; the message names it.
     """
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (of thousands: a Path takes as long as the reading)
-            return decode(file.read())
+        return decode(_bytes(path))
     except FileNotFoundError:
         return None
     except DamagedError as error:
@@ -111,6 +110,18 @@ def now(folder: Path) -> float:
         return temporary.stat().st_mtime
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _bytes(path: Path | str) -> bytes:
+    """What a file holds. On a file server it may be replaced between finding and reading it: once is no error."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (of thousands: a Path takes as long as the reading)
+            return file.read()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read()
 
 
 def set_aside(path: Path) -> Path:

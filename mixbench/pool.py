@@ -14,7 +14,7 @@ from mixbench.execution import Execution
 from mixbench.files import DamagedError
 from mixbench.process import SAVE_SECONDS, Worker, others
 from mixbench.signals import Stop
-from mixbench.slots import Others, Slot
+from mixbench.slots import NotComeError, Others, Slot
 from mixbench.spec import Run
 from mixbench.store import Store
 from mixbench.watching import Standing, Watcher
@@ -169,6 +169,14 @@ class Pool:
             job["seconds"] = self._lent.until - time.monotonic()
         slot.start(run, job, partial(self._listen, slot))
 
+    def _send_others(self, slot: Slot, count: int, meeting: Sequence[Any]) -> None:
+        try:
+            slot.send(self._others, count, meeting, partial(self._overhear, slot))
+        except NotComeError as error:
+            self._watcher.told(str(error))
+            slot.signal(signal.SIGKILL)
+            self._bury(slot)
+
     def _overhear(self, slot: Slot, other: Worker) -> None:
         """One of the others says that it is through, or has died: then the run cannot go on, and is lost at once."""
         if other not in slot.others:
@@ -193,9 +201,9 @@ class Pool:
         elif slot.run is None:
             return
         elif event["event"] == "started":
-            if "meeting" in event:
-                slot.send(self._others, slot.run.gpus, event["meeting"], partial(self._overhear, slot))
             self._watcher.started(slot.run)
+            if "meeting" in event:
+                self._send_others(slot, slot.run.gpus, event["meeting"])
         elif event["event"] == "progress":
             rate = event.get("images_per_second")
             self._watcher.moved(slot.run, Standing(event["steps"], event["of"], event["metrics"], rate))

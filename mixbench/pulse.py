@@ -60,5 +60,5 @@ def _was_restarted(job: Mapping[str, Any]) -> bool:
     ours = provenance.job()
     if not ours or not job:
         return False
-    task = ("name", "index")
+    task = ("name", "id", "index")
     return all(job[key] == ours[key] for key in task) and job["restarts"] < ours["restarts"]

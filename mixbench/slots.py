@@ -16,6 +16,10 @@ Others = Callable[[Mapping[str, str], int], Sequence[Worker]]
 """Starts all processes but the first of a run of so many, in a slot's environment."""
 
 
+class NotComeError(RuntimeError):
+    """The other processes of a run did not come."""
+
+
 class Slot:
     """A place for one run at a time: the process that executes it, and others that train along where it has several.
 
@@ -46,7 +50,11 @@ class Slot:
         self.worker.give(job)
 
     def send(self, others: Others, count: int, meeting: Sequence[Any], overhear: Callable[[Worker], None]) -> None:
-        """The run is claimed, and its first process waits for the others at the meeting."""
+        """The run is claimed, and its first process waits for the others at the meeting.
+
+        Raises:
+            NotComeError: they did not come.
+        """
         self.others = list(others(self._environment, count))
         for rank, other in enumerate(self.others, 1):
             self._selector.register(other.told, selectors.EVENT_READ, partial(overhear, other))

@@ -219,7 +219,7 @@ def records(tmp_path):
 
 def test_intent_whose_job_is_in_the_queue_is_adopted(sweep, records):
     records.write(submission_of(sweep))
-    (adopted,) = settle(records, [task(0)], patience=30)
+    (adopted,) = settle(records, [task(0)], cluster="", patience=30)
     assert (adopted.state, adopted.job) == ("submitted", "77")
     assert records.live() == [adopted]
 
@@ -227,13 +227,13 @@ def test_intent_whose_job_is_in_the_queue_is_adopted(sweep, records):
 def test_intent_that_may_still_turn_up_stops_everything(sweep, records):
     records.write(submission_of(sweep))
     with pytest.raises(UnknownError, match=r"mb-1 was about to be submitted .* try again in (29|30) s"):
-        settle(records, [], patience=30)
+        settle(records, [], cluster="", patience=30)
 
 
 @pytest.mark.parametrize(("state", "end"), [("intent", "abandoned"), ("submitted", "over")])
 def test_what_is_not_in_the_queue_after_a_while_is_over(state, end, sweep, records):
     records.write(submission_of(sweep, state=state))
-    assert settle(records, [], patience=-1) == []
+    assert settle(records, [], cluster="", patience=-1) == []
     assert [one.state for one in records.all()] == [end]
 
 
@@ -270,6 +270,7 @@ def test_sbatch_that_cannot_know_is_not_believed(said):
     "said",
     [
         "sbatch: error: Batch job submission failed: Invalid partition name specified",
+        "sbatch: error: no account for you; please contact support, who will connect you",
         "sbatch: unrecognized option '--foo=3'",
         "sbatch: error: Batch job submission failed: Requested node configuration is not available",
     ],
@@ -451,16 +452,74 @@ def test_status_counts_what_is_done_queued_and_new(sweep, store, records, finish
     first = runs_of(sweep)
     finish(store.root, first[0])
     records.write(submission_of(sweep, state="submitted", job="77"))
-    now = stand(sweep, store, tasks=[task(1), task(2, reason="PartitionTimeLimit")], monkeypatch=monkeypatch)
+    tasks = [task(1), task(2, reason="PartitionTimeLimit"), task(3)]
+    now = stand(sweep, store, tasks=tasks, monkeypatch=monkeypatch)
     told = list(telling.lines(now, command="mixbench run tiny.yaml"))
     assert told == [
-        "tiny: 6 runs: 1 done, 2 queued, 3 new",
+        "tiny: 6 runs: 1 done, 3 queued, 2 new",
         "",
-        "queued: 1 (Priority)",
+        "queued: 2 (Priority)",
         "queued: 1 (PartitionTimeLimit): will not start by itself: its partition allows less time than it asks for",
         "",
-        "`mixbench run tiny.yaml --on slurm` goes on with the 3 that nobody is at",
+        "`mixbench run tiny.yaml` goes on with the 2 that nobody is at",
     ]
+
+
+def test_status_of_a_job_that_ended_before_its_run_began_says_where_its_log_is(sweep, store, records, monkeypatch):
+    known = submission_of(sweep, state="over", job="77", command="mixbench run tiny.yaml --on slurm --device cpu")
+    records.write(known)
+    run = runs_of(sweep)[1]
+    (records.folder(known) / "77_1_0_log.out").write_text("no such file: python\n")
+    told = list(telling.lines(stand(sweep, store, monkeypatch=monkeypatch), command="x"))
+    assert f"lost: {run.folder}: mb-1 ended before the run began; the last it said is there" in told
+    assert f"  {records.folder(known).resolve()}/77_1_0_log.out" in told
+    assert sum("without a log: do nodes see its folder?" in line for line in told) == 3
+    assert told[-1] == "`mixbench run tiny.yaml --on slurm --device cpu` goes on with the 6 that nobody is at"
+
+
+def test_logs_of_a_run_that_never_began_are_those_of_its_job(sweep, records, mixbench):
+    known = submission_of(sweep, state="over", job="77")
+    records.write(known)
+    (records.folder(known) / "77_1_0_log.out").write_text("no such file: python\n")
+    said = mixbench("logs", runs_of(sweep)[1].id)
+    assert "  no such file: python\n" in said.out, said.err
+
+
+def test_runs_that_another_user_has_handed_over_are_not_handed_over_again(slurm, mixbench, sweep, tiny, records):
+    records.write(submission_of(sweep, state="submitted", job="77", user="eve", cluster="mars"))
+    said = mixbench("run", tiny, *HANDED)
+    assert said.code == 75
+    assert "eve has handed mb-1 to cluster mars from" in said.err
+
+
+def test_record_that_cannot_be_read_says_what_to_do(slurm, mixbench, sweep, tiny, records):
+    one = submission_of(sweep)
+    records.write(one)
+    path = records.folder(one) / "submission.json"
+    files.write(path, files.encode(files.read(path) | {"later": 1}))
+    said = mixbench("status", tiny)
+    assert (said.code, said.err.endswith("if squeue shows no job mb-1, delete that folder\n")) == (2, True), said.err
+
+
+def test_jobs_at_work_count_for_the_next_call_too(slurm, mixbench, sweep, tiny, records, tmp_path):
+    records.write(submission_of(sweep, state="submitted", job="77"))
+    slurm(squeue="for i in 0 1 2 3; do echo 'mb-1|77|'$i'|PENDING|Priority||N/A|1:00:00'; done")
+    assert mixbench("run", tiny, *HANDED, "--max-jobs", "1").code == 0
+    second = max(tmp_path.glob("results/sweeps/*/subs/*/submission.json"), key=lambda path: path.stat().st_mtime_ns)
+    assert "--dependency=afterany:77" in files.read(second)["script"]
+
+
+def test_watching_ends_well_only_if_every_run_is_done(sweep, tiny, store, finish, mixbench):
+    assert mixbench("status", tiny, "--watch").code == 1
+    for run in runs_of(sweep):
+        finish(store.root, run)
+    assert mixbench("status", tiny, "--watch").code == 0
+
+
+def test_cluster_without_arrays_is_refused():
+    with pytest.raises(ValueError, match="takes no job arrays"):
+        _ = Cluster(config={"MaxArraySize": "0"}).longest
+    assert Cluster(config={"MaxArraySize": "1001", "SchedulerParameters": "max_array_tasks=5"}).longest == 5
 
 
 def test_status_tells_how_far_a_run_is_and_how_long_it_will_take(sweep, store, records, monkeypatch):
@@ -537,7 +596,7 @@ def test_cancel_writes_down_that_nothing_may_begin_before_it_tells_slurm(slurm, 
     )
     said = mixbench("cancel", tiny)
     assert said.out == "1 job array of tiny cancelled; `mixbench run` goes on where they were\n", said.err
-    assert "scancel --me --name=mb-1" in slurm.calls()
+    assert any(call.startswith("scancel") and "--name=mb-1" in call for call in slurm.calls())
     assert submissions.is_cancelled(records.folder(one))
     assert mixbench("status", tiny).out.startswith("tiny: 6 runs: 4 cancelled, 2 new\n")
 

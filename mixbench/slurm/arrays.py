@@ -18,6 +18,9 @@ T = TypeVar("T")
 SAFETY = 2.0
 """How often a run's expected time fits into its job's: GPUs differ, and a job that runs out of time goes on later."""
 
+GPU_CPUS = 4
+"""Of each process beside its GPU, where the recipe says nothing: clusters give one unasked, which images wait for."""
+
 GPU_MEM_GB, CPU_MEM_GB = 16.0, 2.0
 """Of the host's memory, for each process of a run whose recipe says nothing: what clusters give unasked is often less
 than torch alone takes, and a job that takes more is killed."""
@@ -49,13 +52,13 @@ class Shape:
         processes: that share a run.
         minutes: for one run after the other; None: nobody says.
         mem_gb: of memory.
-        cpus: of each process; None: what the cluster gives.
+        cpus: of each process.
     """
 
     processes: int
     minutes: int | None
     mem_gb: float
-    cpus: int | None
+    cpus: int
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,14 @@ class Array:
         ours: dict[str, object] = {
             "nodes": 1,
             "ntasks_per_node": shape.processes,
-            "cpus_per_task": shape.cpus and shape.cpus * self.slots,
+            "cpus_per_task": shape.cpus * self.slots,
             "mem": f"{math.ceil(1024 * shape.mem_gb * self.slots)}M",
             "time": self.minutes,
             "gpus_per_node": shape.processes if execution.device.startswith("cuda") else None,
         }
-        if site.sets("gres", "gpus", "gpus_per"):
+        if site.sets("gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket"):
             del ours["gpus_per_node"]
-        if site.sets("mem"):
+        if site.sets("mem", "mem_per_cpu", "mem_per_gpu"):
             del ours["mem"]
         return {name: value for name, value in ours.items() if value is not None} | dict(site.options)
 
@@ -161,7 +164,7 @@ def _check(run: Run, wishes: Wishes) -> None:
 def _shape(run: Run, sweep: Sweep, execution: Execution) -> Shape:
     told = sweep.resources[run]
     on_gpu = execution.device.startswith("cuda")
-    cpus = told.cpus or (None if on_gpu else execution.threads)
+    cpus = told.cpus or (GPU_CPUS if on_gpu else execution.threads)
     minutes = _limit(60 * SAFETY * sweep.hours[run] * passes(run)) if on_gpu and run in sweep.hours else None
     memory = told.mem_gb or (GPU_MEM_GB if on_gpu else CPU_MEM_GB) * run.gpus
     return Shape(run.gpus, minutes, memory, cpus)

@@ -58,9 +58,10 @@ def logs(run: str, count: int, results: Path) -> int:
     from mixbench.slurm.standing import Look
 
     store = _store(results)
-    found = states.find(run, store)
+    look = Look(store)
+    found = look.find(run) or states.find(run, store)
     place = store.folder(found) / "attempts" / str(store.newest(found))
-    job = Look(store).log(found)
+    job = look.log(found)
     for path in (place / "log.jsonl", place / "out.txt", *([job] if job else [])):
         click.echo(f"{path}:" if path.exists() else f"{path}: not there")
         if path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -39,8 +40,21 @@ class Cluster:
 
     @property
     def longest(self) -> int:
-        """The most tasks of an array."""
-        return commands.reads(self.config, "MaxArraySize", 1001)
+        """The most tasks of an array.
+
+        Raises:
+            ValueError: the cluster takes no arrays.
+        """
+        most = commands.reads(self.config, "MaxArraySize", 1001)
+        if most < 1:
+            raise ValueError("this cluster takes no job arrays (MaxArraySize is 0), and mixbench hands over no others")
+        few = re.search(r"max_array_tasks=(\d+)", self.config.get("SchedulerParameters", ""))
+        return min(most, int(few[1])) if few and int(few[1]) else most
+
+    @property
+    def name(self) -> str:
+        """Of the cluster."""
+        return self.config.get("ClusterName", "")
 
     @property
     def patience(self) -> float:

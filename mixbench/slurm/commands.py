@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shutil
@@ -57,7 +58,8 @@ def tasks() -> list[Task]:
     Raises:
         UnknownError: the queue cannot be read.
     """
-    lines = ask("squeue", "--me", "--noheader", "--array", f"--format={'|'.join(FIELDS)}").splitlines()
+    ours = ("--all", f"--user={getpass.getuser()}")  # all: of hidden partitions too
+    lines = ask("squeue", *ours, "--noheader", "--array", f"--format={'|'.join(FIELDS)}").splitlines()
     found = (line.split("|") for line in lines if line.count("|") == len(FIELDS) - 1)
     return [Task(name, job, int(index) if index.isdigit() else 0, *others) for name, job, index, *others in found]
 
@@ -79,20 +81,26 @@ def partitions() -> dict[str, dict[str, str]]:
     Raises:
         UnknownError: they cannot be read.
     """
-    lines = ask("scontrol", "show", "partition", "--oneliner").splitlines()
+    lines = ask("scontrol", "--all", "show", "partition", "--oneliner").splitlines()
     found = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines if line.strip()]
     found.sort(key=lambda one: one.get("Default") != "YES")
     return {one["PartitionName"]: one for one in found}
 
 
 def cancel(names: Sequence[str]) -> None:
-    """Cancel jobs by their names.
+    """Cancel jobs by their names, all of them that can be.
 
     Raises:
-        UnknownError: it cannot be told.
+        UnknownError: SLURM could not be told of all.
     """
+    refused = ""
     for name in names:
-        ask("scancel", "--me", f"--name={name}")
+        try:
+            ask("scancel", f"--user={getpass.getuser()}", f"--name={name}")
+        except UnknownError as error:
+            refused = str(error)
+    if refused:
+        raise UnknownError(f"{refused}; none of them begins another run all the same")
 
 
 def requeue(job: str, index: int) -> str:
@@ -134,12 +142,16 @@ def ask(*words: str) -> str:
 
 @contextmanager
 def clean_environment() -> Iterator[None]:
-    """Inside, this process looks as if it were in no job: its limits would be taken for those of what it submits.
+    """Inside, this process looks as if it were in no job, whose limits would be taken for those of what it submits.
 
-    Where the cluster's settings are stays known.
+    Nor do settings of the user's hide tasks from us. Where the cluster's settings are stays known.
     """
     kept = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS"}
-    inherited = {name: value for name, value in os.environ.items() if re.match(r"(SLURM|SBATCH|SRUN|SALLOC)_", name)}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if re.match(r"(SLURM|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SACCT|SCONTROL)_", name)
+    }
     hidden = {name: value for name, value in inherited.items() if name not in kept}
     for name in hidden:
         del os.environ[name]

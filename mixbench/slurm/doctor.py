@@ -91,7 +91,10 @@ def _environment() -> Iterator[tuple[str, str]]:
         subprocess.run(["env", "--block-signal=USR2", "true"], check=True, capture_output=True)
         yield "ok", "env holds signals back until a job hears them"
     except (OSError, subprocess.CalledProcessError):
-        yield "bad", "env knows no --block-signal (coreutils 8.31 or newer does): a job that is warned early would die"
+        yield (
+            "note",
+            "env knows no --block-signal (coreutils 8.31 does): a job that is warned in its first moments dies",
+        )
     gpus = devices.visible_gpus()
     yield "ok", f"GPUs visible on this host: {len(gpus)}" + ("" if gpus else "; jobs ask for theirs")
 

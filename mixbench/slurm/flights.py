@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixbench import pulse
 from mixbench.slurm import commands
 from mixbench.slurm.commands import Task, UnknownError
-from mixbench.slurm.submissions import Submission, Submissions
+from mixbench.slurm.submissions import Submission, Submissions, is_ours
 from mixbench.spec import Run
 from mixbench.store import Store
 
@@ -50,12 +51,18 @@ def let_go(submissions: Sequence[Submission], tasks: Sequence[Task]) -> str:
     return f"not released: {many}: {refused}" if refused else f"released {many}"
 
 
-def settle(submissions: Submissions, tasks: Sequence[Task], *, patience: float) -> list[Submission]:
+def is_mine(submission: Submission, cluster: str) -> bool:
+    """Whether a submission's job would stand in the queue that is seen from here."""
+    return submission.user == getpass.getuser() and submission.cluster in ("", cluster)
+
+
+def settle(submissions: Submissions, tasks: Sequence[Task], *, cluster: str, patience: float) -> list[Submission]:
     """Find out what became of every submission that is not known to be over; those of which something is in flight.
 
     Args:
         submissions: of the results folder.
         tasks: the queue, read a moment ago.
+        cluster: its name; what another one has, or another user, is none of ours to settle.
         patience: seconds after which a job that is not in the queue will not come there any more.
 
     Raises:
@@ -64,6 +71,8 @@ def settle(submissions: Submissions, tasks: Sequence[Task], *, patience: float) 
     jobs = {task.name: task.job for task in tasks}
     live = []
     for one in submissions.live():
+        if not is_mine(one, cluster):
+            continue
         if one.name in jobs:
             live.append(submissions.settle(one, "submitted", jobs[one.name]) if one.state == "intent" else one)
         elif submissions.age(one) > patience:
@@ -79,7 +88,7 @@ def settle(submissions: Submissions, tasks: Sequence[Task], *, patience: float) 
 
 def is_at_work(run: Run, store: Store) -> bool:
     """Whether somebody outside of the cluster's queue is at a run now: what was in the queue and is not, is gone."""
-    return not store.about(run).get("job") and is_heard(run, store)
+    return not is_ours(store.about(run).get("job") or {}) and is_heard(run, store)
 
 
 def is_heard(run: Run, store: Store) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,27 @@ from mixbench.slurm import commands, snapshot
 from mixbench.slurm.arrays import Wishes, arrange
 from mixbench.slurm.cluster import Cluster
 from mixbench.slurm.commands import UnknownError
-from mixbench.slurm.flights import Flight, in_flight, is_at_work, let_go, settle
+from mixbench.slurm.flights import Flight, in_flight, is_at_work, is_mine, let_go, settle
 from mixbench.slurm.looking import follow
 from mixbench.slurm.site import Site, settings
-from mixbench.slurm.submissions import Submissions
+from mixbench.slurm.submissions import Submission, Submissions
 from mixbench.slurm.submit import Given, Handover, submit
 from mixbench.spec import Run
 from mixbench.store import Store
 
 
-def run(planned: Plan, store: Store, sweep: Path, how: Mapping[str, Any], command: str, *, dry_run: bool) -> int:
+def run(
+    planned: Plan, store: Store, sweep: Path, how: Mapping[str, Any], *, again: Callable[[], Plan], dry_run: bool
+) -> int:
     """Hand over what a plan has to do, as the options of the command line say; how the command ends.
+
+    Args:
+        planned: what there is to do, by the files.
+        store: where results are.
+        sweep: the file.
+        how: the options.
+        again: plans once more, when it is known what is in flight: runs may have ended meanwhile.
+        dry_run: only say it.
 
     Raises:
         ValueError, UnknownError, mixbench.slurm.submissions.LockedError: as `hand_over`.
@@ -48,8 +60,15 @@ def run(planned: Plan, store: Store, sweep: Path, how: Mapping[str, Any], comman
 
         rehearse(todo, facts, sweep, here)
 
-    code = hand_over(planned, store, there, wishes, site, check=check, command=f"{command} --on slurm")
-    return follow(planned.sweep, store, command) if how["wait"] else code
+    code = hand_over(again, store, there, wishes, site, check=check)
+    if how["wait"] and code == DONE:
+        return follow(planned.sweep, store, typed())
+    return code
+
+
+def typed() -> str:
+    """The command that was given, to be given again: it says how, of which nothing is to be lost."""
+    return shlex.join(["mixbench", *(word for word in sys.argv[1:] if word not in ("--wait", "--retry-failed"))])
 
 
 def execution_there(execution: Execution, asked: str | None) -> Execution:
@@ -58,25 +77,23 @@ def execution_there(execution: Execution, asked: str | None) -> Execution:
 
 
 def hand_over(
-    planned: Plan,
+    plan: Callable[[], Plan],
     store: Store,
     execution: Execution,
     wishes: Wishes,
     site: Site,
     *,
     check: Callable[[Plan], None],
-    command: str,
 ) -> int:
     """Submit what is neither done nor in flight, and say what was; how the command ends.
 
     Args:
-        planned: what there is to do, by the files.
+        plan: says what there is to do, by the files.
         store: where results are.
         execution: how runs are computed there.
         wishes: how they are cut into jobs.
         site: what the cluster wants to be told.
         check: refuses what could not work, before anything is submitted.
-        command: submits the rest, if not all is taken now.
 
     Raises:
         UnknownError: what is in flight, or whether something was submitted, cannot be known now.
@@ -86,29 +103,61 @@ def hand_over(
     submissions = Submissions(store.root.resolve())
     with submissions.locked():
         cluster = Cluster.asked()
-        live = settle(submissions, cluster.tasks, patience=cluster.patience)
+        live = settle(submissions, cluster.tasks, cluster=cluster.name, patience=cluster.patience)
         released = let_go(live, cluster.tasks)
         flights = in_flight(live, cluster.tasks)
+        planned = plan()  # behind the queue: what has left that since is done, by its files
         todo = wanted(planned, store, flights)
+        check_nobody_else(todo, submissions, cluster.name)
         arrays = arrange(todo, planned.sweep, execution, wishes, longest=cluster.longest)
         cluster.check_time(arrays, site)
         if arrays:
             check(replace(planned, todo=todo))
         snapshot.drop_unused(submissions.root, [one.code for one in live])
         code = snapshot.take(submissions.root) if arrays else ""
-        handover = Handover(planned.sweep, submissions, execution, site, code, cluster.usual_minutes(site))
+        usual = cluster.usual_minutes(site)
+        handover = Handover(planned.sweep, submissions, execution, site, code, usual, cluster.name, typed())
         made_by = {run: flights[run.id].task.job for run in planned.states if run.id in flights}
-        given = submit(arrays, handover, made_by, one_by_one=wishes.max_jobs is not None)
+        behind = sorted(set(made_by.values())) if wishes.max_jobs is not None else None
+        given = submit(arrays, handover, made_by, behind=behind, tell=_tell)
     if released:
         click.echo(released)
-    return _end(planned, given, len(made_by), command)
+    return _end(planned, todo, given, len(made_by))
 
 
-def _end(planned: Plan, given: Given, flying: int, command: str) -> int:
-    """Say what was handed over; how the command ends."""
-    for line in _said(given, flying, command):
-        click.echo(line)
+def check_nobody_else(todo: Sequence[Run], submissions: Submissions, cluster: str) -> None:
+    """Refuse runs that another user, or this one on another cluster, has handed over: their queue is not ours to see.
+
+    Raises:
+        UnknownError: names who and where.
+    """
+    wanted = {run.id for run in todo}
+    for one in submissions.live():
+        if not is_mine(one, cluster) and wanted & one.runs.keys():
+            raise UnknownError(
+                f"{one.user} has handed {one.name} to cluster {one.cluster} from {one.host}, and what is in flight "
+                "there cannot be seen from here: go on there, or `mixbench cancel` there first"
+            )
+
+
+def _tell(submission: Submission) -> None:
+    runs, jobs = _counted(len(submission.runs), "run"), _counted(len(submission.tasks), "job")
+    click.echo(f"submitted {submission.name}: {runs} in {jobs}, job {submission.job}")
+
+
+def _end(planned: Plan, todo: Sequence[Run], given: Given, flying: int) -> int:
+    """Say what was not handed over, and why; how the command ends."""
     failed = Counter(planned.states.values())["failed"]
+    elsewhere = len(planned.todo) - len(todo) - flying
+    if not given.submissions:
+        why = [f"{_counted(flying, 'run')} in flight"] if flying else []
+        why += [f"{_counted(elsewhere, 'run')} at work elsewhere, or waiting for one that is"] if elsewhere > 0 else []
+        click.echo(", ".join(["nothing submitted", *why]) if len(why) != 1 else f"nothing submitted: {why[0]}")
+    if given.waiting:
+        click.echo(
+            f"{_counted(given.waiting, 'run')} wait: SLURM takes no more for now ({given.reason}); `{typed()}` again, "
+            "when some have ended, submits them"
+        )
     if failed and not given.submissions and not flying:
         click.echo(f"{_counted(failed, 'run')} failed: see `mixbench status`; --retry-failed tries again", err=True)
         return FAILED
@@ -152,21 +201,6 @@ def wanted(planned: Plan, store: Store, flights: dict[str, Flight]) -> list[Run]
         if is_free and all(need in found or need.id in flights for need in needs):
             found[run] = None
     return list(found)
-
-
-def _said(given: Given, flying: int, command: str) -> list[str]:
-    lines = [
-        f"submitted {one.name}: {_counted(len(one.runs), 'run')} in {_counted(len(one.tasks), 'job')}, job {one.job}"
-        for one in given.submissions
-    ]
-    if not given.submissions:
-        lines.append("nothing submitted" + (f": {_counted(flying, 'run')} in flight" if flying else ""))
-    if given.waiting:
-        lines.append(
-            f"{_counted(given.waiting, 'run')} wait: SLURM takes no more for now ({given.reason}); `{command}` "
-            "again, when some have ended, submits them"
-        )
-    return lines
 
 
 def _counted(count: int, what: str) -> str:

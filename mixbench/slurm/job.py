@@ -38,37 +38,41 @@ def main() -> None:
     stop = Stop(STOPS)
     stop.listen()
     folder = Path(sys.argv[1])
-    if int(os.environ.get("SLURM_PROCID", 0)) > 0:
-        relay.lend(folder)
-        return
     job = provenance.job()
     submission = submissions.read(folder)
     if submission.state == "abandoned" or submissions.is_cancelled(folder):
         say(f"{submission.name} was {'cancelled' if submission.state != 'abandoned' else 'given up'}: nothing is done")
         sys.exit(DONE)
+    obstacle = _obstacle(submission)
+    if int(os.environ.get("SLURM_PROCID", 0)) > 0:
+        if not obstacle:
+            relay.lend(folder)
+        return
     say(f"task {job['index']} of {submission.name} on {job['node']}, restarted {job['restarts']} times")
     store = Store(folder.parents[3], tell=say)
     runs = [run for run in submission.runs_of(job["index"]) if not _is_settled(run, store, submission.name)]
-    obstacle = _obstacle(submission)
     if obstacle:
         refuse(runs, store, submission, obstacle)
         sys.exit(FAILED)
     withdrawn = partial(submissions.is_cancelled, folder)
     lent = Lent(stop, _end(submission, begun), 2 * pulse.LEASE_SECONDS, withdrawn)
-    with lenders(submission, folder) as others:
+    with lenders(submission, folder, stop) as others:
         outcome = work(runs, store, submission, lent, others)
     if all(_is_settled(run, store, submission.name) for run in runs):
         outcome = replace(outcome, stopped=False)  # the stop came too late to take anything away
+    if outcome.stopped and submissions.is_cancelled(folder):
+        say("stopped and saved: this was cancelled")
+        sys.exit(DONE)
     sys.exit(_leave(outcome, stop, job["id"], job["index"]))
 
 
 @contextlib.contextmanager
-def lenders(submission: Submission, folder: Path) -> Iterator[Others]:
+def lenders(submission: Submission, folder: Path, stop: Stop) -> Iterator[Others]:
     """Where the processes of a run but the first come from: the other tasks of this job, if it has any."""
     if submission.processes == 1:
         yield others
         return
-    with relay.Lenders(folder) as there:
+    with relay.Lenders(folder, stop) as there:
         yield there.others
 
 
@@ -115,7 +119,7 @@ def _obstacle(submission: Submission) -> str:
             "run the sweep again to go on with the new one, or put the old one back"
         )
     if submission.execution["device"].startswith("cuda") and not devices.visible_gpus():
-        return f"no GPU is visible on {provenance.job()['node']}; is one asked for, and its driver loaded?"
+        return f"no GPU is visible on {provenance.job()['node']}; was one asked for? --slurm exclude=NODE avoids it"
     return ""
 
 

@@ -9,6 +9,7 @@ import click
 
 from mixbench.grid import Sweep
 from mixbench.running import DONE, FAILED, INTERRUPTED, UNKNOWN
+from mixbench.slurm import commands
 from mixbench.slurm.standing import Standings, standings
 from mixbench.slurm.telling import lines
 from mixbench.store import Store
@@ -26,19 +27,22 @@ def show(sweep: Sweep, store: Store, command: str) -> int:
 
 
 def follow(sweep: Sweep, store: Store, command: str) -> int:
-    """Say where a sweep stands again and again, until nothing is in flight; Ctrl-C only ends the looking."""
-    said: list[str] = []
+    """Say where a sweep stands again and again, until nothing is in flight; Ctrl-C only ends the looking.
+
+    How the command ends: well only if every run is done.
+    """
+    now, said = standings(sweep, store), list[str]()
     try:
         while True:
-            now = standings(sweep, store)
             told = list(lines(now, command=command))
             if told[:1] != said[:1] or sys.stdout.isatty():
                 click.clear()
                 click.echo("\n".join(told))
             said = told
-            if not now.is_moving and not now.unknown:
-                return _code(now)
+            if not now.is_moving and (not now.unknown or not commands.is_there()):
+                break
             time.sleep(WATCH_SECONDS)
+            now = standings(sweep, store)
     except KeyboardInterrupt:
         flying = sum(one.flight is not None for one in now.runs)
         click.echo(
@@ -47,6 +51,7 @@ def follow(sweep: Sweep, store: Store, command: str) -> int:
             err=True,
         )
         return INTERRUPTED
+    return UNKNOWN if now.unknown else DONE if now.counts["done"] == len(now.runs) else FAILED
 
 
 def _code(now: Standings) -> int:

@@ -21,7 +21,8 @@ from typing import IO, Any, cast
 
 from mixbench import devices, files, provenance
 from mixbench.process import WorkerProcess
-from mixbench.slurm.commands import UnknownError
+from mixbench.signals import Stop
+from mixbench.slots import NotComeError
 
 JOINING_SECONDS = 300.0
 """How long tasks of a job wait for each other: a cluster may start them minutes apart."""
@@ -72,9 +73,15 @@ class LentProcess:
 
 
 class Lenders:
-    """The other tasks of a job, as the first one sees them; a context manager."""
+    """The other tasks of a job, as the first one sees them; a context manager.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of the submission.
+        stop: what asks this job to stop, which then waits for them no longer.
+    """
+
+    def __init__(self, folder: Path, stop: Stop) -> None:
+        self._stop = stop
         self._token = secrets.token_hex(16)
         self._door = socket.create_server(("", 0), backlog=128)
         self._place = folder / _named(provenance.job())
@@ -86,22 +93,24 @@ class Lenders:
 
     def __exit__(self, *ending: object) -> None:
         self._door.close()
-        self._place.unlink(missing_ok=True)
+        files.write(self._place, files.encode({"over": True}))
 
     def others(self, environment: Mapping[str, str], count: int) -> Sequence[LentProcess]:  # noqa: ARG002
         """Processes in all tasks but the first, of a run of so many.
 
         Raises:
-            UnknownError: not all tasks have come.
+            NotComeError: not all tasks have come, or a stop was asked for.
         """
         lent: list[LentProcess] = []
         end = time.monotonic() + JOINING_SECONDS
+        self._door.settimeout(POLL_SECONDS)
         while len(lent) < count - 1:
-            self._door.settimeout(max(0.1, end - time.monotonic()))
             try:
                 line, _ = self._door.accept()
             except TimeoutError:
-                raise UnknownError(
+                if time.monotonic() < end and not self._stop.asked:
+                    continue
+                raise NotComeError(
                     f"of {count} tasks only {len(lent) + 1} came within {JOINING_SECONDS:.0f} s"
                 ) from None
             if self._is_ours(line):
@@ -123,17 +132,22 @@ class Lenders:
 
 
 def lend(folder: Path) -> None:
-    """Be one of the other tasks: start a process whenever the first one wants one, until that is gone."""
-    about = _found(folder / _named(provenance.job()))
-    while about is not None:
-        try:
-            line = socket.create_connection((about["host"], about["port"]), timeout=JOINING_SECONDS)
-        except OSError:
+    """Be one of the other tasks: start a process whenever the first one wants one, until that has ended."""
+    path = folder / _named(provenance.job())
+    end = time.monotonic() + JOINING_SECONDS
+    while time.monotonic() < end:
+        about = _found(path)
+        if about is not None and "over" in about:
             return
-        line.settimeout(None)
-        line.sendall(about["token"].encode())
-        with line:
-            _serve(line)
+        # Refused, where the file is there: a task that is started anew after a crash finds what the old one wrote.
+        with contextlib.suppress(OSError):
+            if about is not None:
+                with socket.create_connection((about["host"], about["port"]), timeout=JOINING_SECONDS) as line:
+                    line.settimeout(None)
+                    line.sendall(about["token"].encode())
+                    _serve(line)
+                    end = time.monotonic() + JOINING_SECONDS
+        time.sleep(POLL_SECONDS)
 
 
 def _serve(line: socket.socket) -> None:
@@ -198,10 +212,6 @@ def _named(job: Mapping[str, Any]) -> str:
 
 
 def _found(path: Path) -> dict[str, Any] | None:
-    """What the first task says, as soon as it does; None where it does not."""
-    end = time.monotonic() + JOINING_SECONDS
-    while time.monotonic() < end:
-        if any(entry.name == path.name for entry in path.parent.iterdir()):  # listed: a miss may be remembered
-            return files.read(path)
-        time.sleep(POLL_SECONDS)
-    return None
+    """What the first task says of where it is; None while it says nothing."""
+    listed = any(entry.name == path.name for entry in path.parent.iterdir())  # a miss would be remembered
+    return files.read(path) if listed else None

@@ -31,6 +31,8 @@ OURS = {
     "nodes": "the processes of a run are on one node",
     "export": "jobs inherit the environment; say setup for what is to be done before",
     "test_only": "that is --dry-run",
+    "wait": "say --wait to mixbench",
+    "clusters": "submit from a host of that cluster: mixbench asks its queue too",
     "parsable": "mixbench reads what sbatch says",
 }
 """Options of sbatch that are no site's business, and why."""
@@ -59,8 +61,8 @@ class Site:
         return commands.minutes(str(self.options["time"])) if "time" in self.options else None
 
     def sets(self, *names: str) -> bool:
-        """Whether it sets any option whose name begins so."""
-        return any(option.startswith(names) for option in self.options)
+        """Whether it sets any of these options."""
+        return any(option in names for option in self.options)
 
 
 def settings(file: Path | None, pairs: Sequence[str]) -> Site:

@@ -13,8 +13,7 @@ from mixbench.grid import Sweep
 from mixbench.slurm import commands
 from mixbench.slurm.commands import UnknownError
 from mixbench.slurm.flights import Flight, in_flight, is_at_work, is_heard
-from mixbench.slurm.submissions import LIVE, Submissions, is_cancelled
-from mixbench.slurm.submit import log_of
+from mixbench.slurm.submissions import LIVE, Submission, Submissions, is_cancelled, name_of
 from mixbench.spec import Run
 from mixbench.status import state_of
 from mixbench.store import Store
@@ -66,13 +65,13 @@ class Standings:
         name: of the sweep.
         runs: where each stands.
         unknown: why the queue could not be read; "" where it was, or none was needed.
-        on_cluster: whether any of it was ever handed to one.
+        command: the last one that handed any of it to a cluster; "" where none ever did.
     """
 
     name: str
     runs: Sequence[Standing]
     unknown: str = ""
-    on_cluster: bool = False
+    command: str = ""
     counts: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +92,7 @@ def standings(sweep: Sweep, store: Store) -> Standings:
     """Where every run of a sweep stands now; asks the queue once, and only where something may be in it."""
     look = Look(store)
     runs = [look.standing(run) for stage in sweep.stages() for run in stage]
-    return Standings(sweep.name, runs, look.unknown, bool(look.submissions.of(sweep)))
+    return Standings(sweep.name, runs, look.unknown, look.command(sweep))
 
 
 class Look:
@@ -118,6 +117,15 @@ class Look:
                 self.unknown = str(error)
         cancelled = [one for one in live if is_cancelled(self.submissions.folder(one))]
         self._cancelled = {run for one in cancelled for run in one.runs}
+        handed = sorted(
+            (one for one in self._known.values() if one.state in ("submitted", "over")), key=lambda one: one.time
+        )
+        self._handed = {run: one for one in handed if one.job for run in one.runs}
+
+    def command(self, sweep: Sweep) -> str:
+        """The last one that handed over any run of a sweep; "" where none did."""
+        ours = [one for one in self._known.values() if one.sweep == name_of(sweep)]
+        return max(ours, key=lambda one: one.time).command if ours else ""
 
     def standing(self, run: Run) -> Standing:
         """Where a run stands: what is done or in flight, whatever its files say of the rest."""
@@ -133,14 +141,25 @@ class Look:
                 return Standing(run, state, None, self._running(run, str(self._store.about(run).get("host", ""))))
             state = "lost"
         if run.id in self._cancelled:
-            state = "cancelled"
-        return Standing(run, state, None, self._lost(run) if state == "lost" else ())
+            return Standing(run, "cancelled")
+        if state == "new" and run.id in self._handed and not self.unknown:
+            return Standing(run, "lost", None, self._never_begun(run))
+        return Standing(run, state, None, self._lost(run) if state == "lost" and not self.unknown else ())
+
+    def find(self, beginning: str) -> Run | None:
+        """The one run that was handed over, and whose id or folder's name begins so; None: there is no one such."""
+        runs = (Run.from_dict(one.runs[run]) for run, one in self._handed.items())
+        found = [run for run in runs if run.id.startswith(beginning) or run.folder.startswith(beginning)]
+        return found[0] if len(found) == 1 else None
 
     def log(self, run: Run) -> Path | None:
-        """The log of the job that made the newest attempt; None where it was in none."""
+        """The log of the job that made the newest attempt, or that was to make one; None where it was in none."""
         job = self._store.about(run).get("job") or {}
         submission = self._known.get(job.get("name", ""))
-        return log_of(self.submissions, submission, job["index"]) if submission else None
+        if submission is not None:
+            return self.submissions.log(submission, job["index"])
+        handed = self._handed.get(run.id) if not self._store.newest(run) else None
+        return self.submissions.log(handed, _index(handed, run)) if handed else None
 
     def _flying(self, run: Run, state: str, flight: Flight) -> Standing:
         """Of a run that a task holds."""
@@ -171,14 +190,30 @@ class Look:
     def _lost(self, run: Run) -> tuple[str, ...]:
         """What SLURM said in the log of the job that took the run with it, and where that is; nothing outside."""
         path = self.log(run)
+        if (self._store.ending(run) or {}).get("state") == "done":
+            return "its result is missing or damaged; the next run makes it whole", str(self._store.folder(run))
         if path is None or not path.exists():
             return ()
         written = path.read_text(errors="replace").splitlines()
         said = next((line for pattern in TELLING for line in reversed(written) if re.search(pattern, line, re.I)), "")
-        return said or "its process died without a word", str(path)
+        return said or "it ended without a word; what its job said is there", str(path)
+
+    def _never_begun(self, run: Run) -> tuple[str, ...]:
+        """Of a run whose job has gone before it came to it: its log says more, if there is one."""
+        submission = self._handed[run.id]
+        log = self.submissions.log(submission, _index(submission, run))
+        if not log.exists():
+            said = f"{submission.name} ended before the run began, without a log: do nodes see its folder?"
+            return said, str(log.parent)
+        return f"{submission.name} ended before the run began; the last it said is there", str(log)
 
     def _failed(self, run: Run) -> tuple[str, ...]:
         """The error's last line, and where the rest is."""
         end = self._store.ending(run) or {}
         written = str(end.get("text", "")).strip().splitlines() or [str(end.get("type", ""))]
         return written[-1], str(self._store.folder(run) / "attempts" / str(self._store.newest(run)) / "out.txt")
+
+
+def _index(submission: Submission, run: Run) -> int:
+    """Of the task that holds a run."""
+    return next(index for index, task in enumerate(submission.tasks) if run.id in task)

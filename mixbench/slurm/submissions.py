@@ -22,6 +22,9 @@ from mixbench.spec import Run
 
 SCHEMA = 1
 
+PREFIX = "mb-"
+"""The names of our jobs begin so."""
+
 LIVE = ("intent", "submitted")
 """States of a submission of which something may be in flight."""
 
@@ -49,7 +52,9 @@ class Submission:
         code: the copy of the code that it runs, see `mixbench.slurm.snapshot`.
         mixers: marks of the code of mixers that are not in that copy.
         script: what sbatch was given.
-        host, user: who handed it over.
+        host, user, cluster: who handed it over, and to which cluster.
+        time: when, by the clock of that host; to have an order, no more.
+        command: that did.
         job: the array's number; "" before it is known.
     """
 
@@ -68,12 +73,15 @@ class Submission:
     script: str = ""
     host: str = field(default_factory=socket.gethostname)
     user: str = field(default_factory=getpass.getuser)
+    time: float = field(default_factory=time.time)
+    cluster: str = ""
+    command: str = ""
     job: str = ""
 
     @property
     def name(self) -> str:
         """Of its job."""
-        return f"mb-{self.id}"
+        return f"{PREFIX}{self.id}"
 
     def runs_of(self, index: int) -> list[Run]:
         """Those of one of its tasks."""
@@ -102,9 +110,9 @@ class Submissions:
         """Those of which something may be in flight."""
         return [one for one in self.all() if one.state in LIVE]
 
-    def of(self, sweep: Sweep) -> list[Path]:
-        """The folders of all submissions of a sweep."""
-        return sorted((self.root / name_of(sweep) / "subs").glob("*"))
+    def log(self, submission: Submission, index: int) -> Path:
+        """Where the output of one of its tasks is."""
+        return self.folder(submission) / f"{submission.job}_{index}_0_log.out"
 
     def write(self, submission: Submission) -> None:
         """Record a submission, or its new state, whole and on disk."""
@@ -161,9 +169,15 @@ def read(folder: Path) -> Submission:
     """
     path = folder / "submission.json"
     payload = files.read(path)
-    if payload is None or payload.pop("schema") != SCHEMA:
-        raise ValueError(f"{path} is no submission that this version of mixbench could read")
-    return Submission(**payload)
+    try:
+        if payload is not None and payload.pop("schema") == SCHEMA:
+            return Submission(**payload)
+    except TypeError:
+        pass
+    raise ValueError(
+        f"{path} is no submission that this version of mixbench could read; if squeue shows no job "
+        f"{PREFIX}{folder.name}, delete that folder"
+    )
 
 
 def is_cancelled(folder: Path) -> bool:
@@ -174,6 +188,11 @@ def is_cancelled(folder: Path) -> bool:
 def name_of(sweep: Sweep) -> str:
     """What a sweep is called in its results folder."""
     return f"mini-{sweep.name}" if sweep.mini else sweep.name
+
+
+def is_ours(job: Mapping[str, Any]) -> bool:
+    """Whether an attempt was in a job that was handed over here, and not in an allocation of somebody's own."""
+    return str(job.get("name", "")).startswith(PREFIX)
 
 
 def new_id() -> str:

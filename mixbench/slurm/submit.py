@@ -9,9 +9,8 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import submitit
@@ -27,10 +26,17 @@ from mixbench.slurm.site import Site
 from mixbench.slurm.submissions import Submission, Submissions, name_of, new_id
 from mixbench.spec import Run
 
+HOLDING = 'env --block-signal=USR2,TERM true 2>&- && exec env --block-signal=USR2,TERM "$@"; exec "$@"'
+"""Runs a command that is born deaf to these signals, where env can do that: coreutils 8.31 and newer."""
+
 QUARTER = 15
 """Seconds, of a minute."""
 
-UNSURE = re.compile(r"timed out|contact|connect|communicat|zero bytes|transport|response|unexpected message", re.I)
+UNSURE = re.compile(
+    r"socket timed out|unable to contact slurm|unable to establish|communication connection|connection refused|"
+    r"zero bytes were|transport endpoint|message (?:send|receive)|unexpected message|make sense of sbatch",
+    re.IGNORECASE,
+)
 """What sbatch says when it cannot know whether the job was taken."""
 
 FULL = re.compile(
@@ -58,6 +64,8 @@ class Handover:
         site: what the cluster wants to be told.
         code: the copy of the code that they run.
         usual_minutes: of a job that asks for no time; None where that has no end, or nobody knows.
+        cluster: its name.
+        command: that hands over.
     """
 
     sweep: Sweep
@@ -66,6 +74,8 @@ class Handover:
     site: Site
     code: str
     usual_minutes: float | None
+    cluster: str = ""
+    command: str = ""
 
     def submission(self, array: Array) -> Submission:
         """The record of an array."""
@@ -85,6 +95,8 @@ class Handover:
             minutes=minutes,
             code=self.code,
             mixers=snapshot.outside(array.runs),
+            cluster=self.cluster,
+            command=self.command,
         )
 
     def executor(self, array: Array, submission: Submission, after: Sequence[str]) -> submitit.SlurmExecutor:
@@ -152,8 +164,8 @@ class Handover:
         """What a task does: signals are held back until its handlers stand, and the code is the copy."""
         copy = snapshot.place(self.submissions.root, self.code)
         path = os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])])
-        words = ["env", "--block-signal=USR2,TERM", f"PYTHONPATH={path}", "PYTHONSAFEPATH=1", sys.executable]
-        return shlex.join([*words, "-u", "-m", "mixbench.slurm.job", str(self.submissions.folder(submission))])
+        words = ["env", f"PYTHONPATH={path}", "PYTHONSAFEPATH=1", sys.executable, "-u", "-m", "mixbench.slurm.job"]
+        return shlex.join(["sh", "-c", HOLDING, "sh", *words, str(self.submissions.folder(submission))])
 
 
 @dataclass
@@ -171,14 +183,22 @@ class Given:
     reason: str = ""
 
 
-def submit(arrays: Sequence[Array], handover: Handover, in_flight: Mapping[Run, str], *, one_by_one: bool) -> Given:
+def submit(
+    arrays: Sequence[Array],
+    handover: Handover,
+    in_flight: Mapping[Run, str],
+    *,
+    behind: Sequence[str] | None,
+    tell: Callable[[Submission], None],
+) -> Given:
     """Hand arrays over, each behind those that train what it needs; stops where SLURM takes no more for now.
 
     Args:
         arrays: in the order of their stages.
         handover: how.
         in_flight: the job of each run in flight.
-        one_by_one: whether no two arrays may be at work at a time.
+        behind: the jobs that all are to come behind, each array behind the one before; None: they may be side by side.
+        tell: is told of each that was handed over.
 
     Raises:
         UnknownError, RefusedError: as `Handover.hand_over`; what was handed over before stays so.
@@ -189,8 +209,8 @@ def submit(arrays: Sequence[Array], handover: Handover, in_flight: Mapping[Run, 
     while waiting:
         array = waiting.pop(0)
         after = needs_of(array, made_by)
-        if one_by_one and given.submissions:
-            after = sorted({*after, given.submissions[-1].job})
+        if behind is not None:
+            after = sorted({*after, *([given.submissions[-1].job] if given.submissions else behind)})
         try:
             submission = handover.hand_over(array, after)
         except FullError as error:
@@ -200,14 +220,10 @@ def submit(arrays: Sequence[Array], handover: Handover, in_flight: Mapping[Run, 
             given.waiting, given.reason = sum(len(one.runs) for one in (array, *waiting)), str(error)
             break
         given.submissions.append(submission)
+        tell(submission)
         made_by |= dict.fromkeys(array.runs, submission.job)
     return given
 
 
 def _differing(chosen: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value != base[name]}
-
-
-def log_of(submissions: Submissions, submission: Submission, index: int) -> Path:
-    """Where the output of a task is."""
-    return submissions.folder(submission) / f"{submission.job}_{index}_0_log.out"

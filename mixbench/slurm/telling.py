@@ -11,8 +11,6 @@ from mixbench.slurm.standing import GONE, ORDER, Standing, Standings
 ENDLESS: Mapping[str, str] = {
     "PartitionTimeLimit": "its partition allows less time than it asks for",
     "PartitionNodeLimit": "its partition has fewer nodes than it asks for",
-    "PartitionDown": "its partition is down",
-    "PartitionInactive": "its partition takes no jobs to start",
     "DependencyNeverSatisfied": "what it waits for can never come",
     "JobHeldUser": "somebody holds it; `scontrol release` lets it go",
     "JobHeldAdmin": "an administrator holds it",
@@ -21,7 +19,6 @@ ENDLESS: Mapping[str, str] = {
     "QOSNotAllowed": "its QOS may not use the partition",
     "InvalidAccount": "there is no such account",
     "InvalidQOS": "there is no such QOS",
-    "ReqNodeNotAvail": "the nodes that it asks for are not there now",
     NOT_STARTED: "it could not be started, and is held; `mixbench run` lets it go",
     "AssocMaxWallDurationPerJobLimit": "its account allows less time than it asks for",
     "QOSMaxWallDurationPerJobLimit": "its QOS allows less time than it asks for",
@@ -57,7 +54,7 @@ def lines(now: Standings, *, command: str) -> Iterator[str]:
         yield f"{one.state}: {one.run.folder}: {one.words[0]}"
         yield f"  {one.words[1]}"
     left, failed = now.of(*GONE), now.of("failed")
-    command += " --on slurm" if now.on_cluster else ""
+    command = now.command or command
     if left and not now.unknown:
         yield from ("", f"`{command}` goes on with the {len(left):,} that nobody is at")
     if failed:

@@ -2,6 +2,8 @@
 
 import os
 
+from mixbench import files
+
 from .conftest import TESTBED, seconds_until, with_sbatch
 
 
