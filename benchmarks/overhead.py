@@ -31,11 +31,11 @@ from mixbench.data import DATASETS, Content
 from mixbench.data.read import Pictures
 from mixbench.data.resident import Resident
 from mixbench.execution import Execution
+from mixbench.progress import Progress
 from mixbench.spec import Run
 from mixbench.store import Store
 from mixbench.streams import Streams
 from mixbench.train import train
-from mixbench.worker import _Progress
 
 BATCH, TESTED, EPOCHS = 128, 100, 3
 SMALL, LARGE = "digits/tiny", "cifar10/resnet8"
@@ -100,7 +100,6 @@ def row(setting: str, spent: Mapping[str, Sequence[float]]) -> str:
 
 def by_mixbench(run: Run, pictures: Pictures) -> float:
     """CPU seconds behind the first step, of a run that a worker has claimed."""
-    told = _Progress(run, lambda _: None)
     begun = 0.0
 
     def progress(steps: int, of: int, metrics: Mapping[str, float]) -> None:
@@ -114,6 +113,7 @@ def by_mixbench(run: Run, pictures: Pictures) -> float:
         attempt = store.claim(run, Execution())
         if attempt is None:
             raise RuntimeError("somebody else is at work in a folder of our own")
+        told = Progress(run, attempt, lambda _: None)
         with attempt:
             train(run, attempt, Execution(), store.read_weights, progress)
             return time.process_time() - begun

@@ -95,5 +95,5 @@ def checkpoints(folder: Path) -> list[Path]:
 def was_in_vain(folder: Path, number: int, step: int) -> bool:
     """Whether an attempt began at this step, and was gone or taken away before it was any further."""
     said, end = about(folder, number), ending(folder, number)
-    taken = end is None or (end["state"] == "stopped" and bool(said.get("job")))
-    return taken and said.get("step") == step
+    taken = end is None or end["state"] == "stopped"
+    return taken and bool(said.get("job")) and said.get("step") == step

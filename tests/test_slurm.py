@@ -681,14 +681,16 @@ def die(store, run, *, times, state=None):
     return store.claim(run, Execution(), dead=store.newest(run))
 
 
-def test_run_that_kills_its_process_is_tried_three_times(store, sweep):
+def test_run_that_kills_its_job_is_tried_three_times(store, sweep, in_a_job):
+    in_a_job()
     run = runs_of(sweep)[0]
     die(store, run, times=2).check_progress()
     with pytest.raises(endings.CrashLoopError, match=r"crash loop: attempts 1 to 3 all ended at step 0, where they"):
         store.claim(run, Execution(), dead=store.newest(run)).check_progress()
 
 
-def test_run_that_gets_on_is_no_crash_loop(store, sweep):
+def test_run_that_gets_on_is_no_crash_loop(store, sweep, in_a_job):
+    in_a_job()
     run = runs_of(sweep)[0]
     attempt = die(store, run, times=2)
     attempt.save(7, b"state")
@@ -696,8 +698,9 @@ def test_run_that_gets_on_is_no_crash_loop(store, sweep):
 
 
 def test_run_that_a_person_stopped_is_no_crash_loop_but_one_that_a_cluster_did_is(store, sweep, in_a_job):
-    first, second = runs_of(sweep)[:2]
+    first, second, third = runs_of(sweep)[:3]
     die(store, first, times=3, state="stopped").check_progress()
+    die(store, third, times=3).check_progress()
     in_a_job()
     with pytest.raises(endings.CrashLoopError):
         die(store, second, times=3, state="stopped").check_progress()
