@@ -226,7 +226,7 @@ class Attempt:
     def check_progress(self) -> None:
         """Refuse to try in vain once more, where the attempts before this one never got any further.
 
-        Those count that died without a word in a job, or that a cluster stopped; not what a person did, nor what failed.
+        Those count that died without a word in a job, or that a cluster stopped; not what a person did or what failed.
 
         Raises:
             CrashLoopError: so it is.
