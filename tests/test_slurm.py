@@ -20,6 +20,7 @@ from mixbench.slurm.arrays import Wishes, arrange
 from mixbench.slurm.cluster import Cluster
 from mixbench.slurm.commands import Task, UnknownError
 from mixbench.slurm.flights import in_flight, is_at_work, settle
+from mixbench.slurm.handing import whole
 from mixbench.slurm.site import Site, settings
 from mixbench.slurm.submissions import LockedError, Submission, Submissions
 from mixbench.slurm.submit import FULL, UNSURE
@@ -471,7 +472,7 @@ def test_status_of_a_job_that_ended_before_its_run_began_says_where_its_log_is(s
     run = runs_of(sweep)[1]
     (records.folder(known) / "77_1_0_log.out").write_text("no such file: python\n")
     told = list(telling.lines(stand(sweep, store, monkeypatch=monkeypatch), command="x"))
-    assert f"lost: {run.folder}: mb-1 ended before the run began; the last it said is there" in told
+    assert f"lost: {run.folder}: mb-1 ended before the run began: no such file: python" in told
     assert f"  {records.folder(known).resolve()}/77_1_0_log.out" in told
     assert sum("without a log: do nodes see its folder?" in line for line in told) == 3
     assert told[-1] == "`mixbench run tiny.yaml --on slurm --device cpu` goes on with the 6 that nobody is at"
@@ -599,6 +600,28 @@ def test_cancel_writes_down_that_nothing_may_begin_before_it_tells_slurm(slurm, 
     assert any(call.startswith("scancel") and "--name=mb-1" in call for call in slurm.calls())
     assert submissions.is_cancelled(records.folder(one))
     assert mixbench("status", tiny).out.startswith("tiny: 6 runs: 4 cancelled, 2 new\n")
+
+
+def test_cancel_of_what_has_gone_claims_nothing(slurm, mixbench, sweep, tiny, records):
+    one = submission_of(sweep, state="submitted", job="77")
+    records.write(one)
+    assert mixbench("cancel", tiny).out == "no job of tiny is in flight\n"
+    assert not submissions.is_cancelled(records.folder(one))
+    assert "4 lost" in mixbench("status", tiny).out
+
+
+def test_cancelled_is_only_what_was_not_handed_over_again(slurm, mixbench, sweep, tiny, records):
+    first = submission_of(sweep, state="over", job="77", time=1.0)
+    records.write(first)
+    records.cancel(first)
+    assert "4 cancelled" in mixbench("status", tiny).out
+    records.write(submission_of(sweep, id="2", state="over", job="78", time=2.0))
+    assert "4 lost" in mixbench("status", tiny).out
+
+
+def test_command_for_the_whole_sweep_asks_for_all_rows():
+    assert whole("mixbench run s.yaml --only a,b --on slurm") == "mixbench run s.yaml --on slurm"
+    assert whole("mixbench run s.yaml --only='a, b'") == "mixbench run s.yaml"
 
 
 def test_doctor_says_what_is_there_and_what_is_missing(slurm, mixbench):

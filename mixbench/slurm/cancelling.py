@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mixbench.grid import Sweep
 from mixbench.slurm import commands
+from mixbench.slurm.commands import UnknownError
 from mixbench.slurm.flights import in_flight
-from mixbench.slurm.submissions import Submissions, name_of
+from mixbench.slurm.submissions import Submission, Submissions, name_of
 from mixbench.store import Store
 
 SPARE_SECONDS = 10.0
@@ -27,7 +28,7 @@ def cancel(sweep: Sweep, store: Store) -> Iterator[str]:
     """
     submissions = Submissions(store.root.resolve())
     name = name_of(sweep)
-    ours = [one for one in submissions.live() if one.sweep == name]
+    ours = _in_flight([one for one in submissions.live() if one.sweep == name])
     if not ours:
         yield f"no job of {name} is in flight"
         return
@@ -45,3 +46,12 @@ def cancel(sweep: Sweep, store: Store) -> Iterator[str]:
         yield f"{jobs} cancelled; {len(flights)} runs are still leaving: see `mixbench status`"
     else:
         yield f"{jobs} cancelled; `mixbench run` goes on where they were"
+
+
+def _in_flight(submissions: Sequence[Submission]) -> list[Submission]:
+    """Those of which something may be in the queue; all of them, where that cannot be read."""
+    try:
+        names = {task.name for task in commands.tasks()} if submissions else set()
+    except UnknownError:
+        return list(submissions)
+    return [one for one in submissions if one.name in names or one.state == "intent"]

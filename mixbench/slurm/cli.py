@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from mixbench.store import Store
 
 
+EPOCHS = 3
+"""Of a run's log of epochs, the last so many are shown."""
+
+
 @click.command()
 @click.argument("sweep", type=click.Path(path_type=Path))
 @click.option("--watch", is_flag=True, help="Look again every 15 seconds, until nothing is in flight.")
@@ -62,12 +66,11 @@ def logs(run: str, count: int, results: Path) -> int:
     found = look.find(run) or states.find(run, store)
     place = store.folder(found) / "attempts" / str(store.newest(found))
     job = look.log(found)
-    for path in (place / "log.jsonl", place / "out.txt", *([job] if job else [])):
+    shown = {place / "log.jsonl": EPOCHS, place / "out.txt": count} if store.newest(found) else {}
+    for path, most in (shown | ({job: count} if job else {})).items():
         click.echo(f"{path}:" if path.exists() else f"{path}: not there")
-        if path.exists():
-            click.echo(
-                "".join(f"  {line}\n" for line in path.read_text(errors="replace").splitlines()[-count:]), nl=False
-            )
+        for line in path.read_text(errors="replace").splitlines()[-most:] if path.exists() else ():
+            click.echo(f"  {line}")
     return DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections import Counter
@@ -48,7 +49,9 @@ def run(
     site = settings(how["slurm_file"], how["pairs"])
     wishes = Wishes(how["pack"], how["slots"] or 1, how["max_jobs"])
     if wishes.slots > wishes.pack:
-        raise ValueError(f"--slots {wishes.slots}: a job has {wishes.pack} runs; say --pack {wishes.slots} or more")
+        raise ValueError(
+            f"--slots {wishes.slots}: a job has {_counted(wishes.pack, 'run')}; say --pack {wishes.slots} or more"
+        )
     here = running.execution({**how, "device": "cpu"}, planned.sweep.places)
     there = execution_there(here, how["device"])
     if dry_run:
@@ -69,6 +72,11 @@ def run(
 def typed() -> str:
     """The command that was given, to be given again: it says how, of which nothing is to be lost."""
     return shlex.join(["mixbench", *(word for word in sys.argv[1:] if word not in ("--wait", "--retry-failed"))])
+
+
+def whole(command: str) -> str:
+    """A command for the whole sweep, where it was given for some rows."""
+    return re.sub(r" --only(=| )('[^']*'|\S+)", "", command)
 
 
 def execution_there(execution: Execution, asked: str | None) -> Execution:
@@ -116,13 +124,13 @@ def hand_over(
         snapshot.drop_unused(submissions.root, [one.code for one in live])
         code = snapshot.take(submissions.root) if arrays else ""
         usual = cluster.usual_minutes(site)
-        handover = Handover(planned.sweep, submissions, execution, site, code, usual, cluster.name, typed())
+        handover = Handover(planned.sweep, submissions, execution, site, code, usual, cluster.name, whole(typed()))
         made_by = {run: flights[run.id].task.job for run in planned.states if run.id in flights}
         behind = sorted(set(made_by.values())) if wishes.max_jobs is not None else None
         given = submit(arrays, handover, made_by, behind=behind, tell=_tell)
     if released:
         click.echo(released)
-    return _end(planned, todo, given, len(made_by))
+    return _end(planned, todo, given, sum(planned.states[run] != "done" for run in made_by))
 
 
 def check_nobody_else(todo: Sequence[Run], submissions: Submissions, cluster: str) -> None:

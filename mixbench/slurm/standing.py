@@ -11,7 +11,7 @@ from pathlib import Path
 from mixbench.display import duration
 from mixbench.grid import Sweep
 from mixbench.slurm import commands
-from mixbench.slurm.commands import UnknownError
+from mixbench.slurm.commands import Task, UnknownError
 from mixbench.slurm.flights import Flight, in_flight, is_at_work, is_heard
 from mixbench.slurm.submissions import LIVE, Submission, Submissions, is_cancelled, name_of
 from mixbench.spec import Run
@@ -115,8 +115,6 @@ class Look:
                 self._flights = in_flight(live, commands.tasks())
             except UnknownError as error:
                 self.unknown = str(error)
-        cancelled = [one for one in live if is_cancelled(self.submissions.folder(one))]
-        self._cancelled = {run for one in cancelled for run in one.runs}
         handed = sorted(
             (one for one in self._known.values() if one.state in ("submitted", "over")), key=lambda one: one.time
         )
@@ -140,9 +138,10 @@ class Look:
             if is_heard(run, self._store) if self.unknown else is_at_work(run, self._store):
                 return Standing(run, state, None, self._running(run, str(self._store.about(run).get("host", ""))))
             state = "lost"
-        if run.id in self._cancelled:
+        handed = self._handed.get(run.id)
+        if handed is not None and is_cancelled(self.submissions.folder(handed)):
             return Standing(run, "cancelled")
-        if state == "new" and run.id in self._handed and not self.unknown:
+        if state == "new" and handed is not None and not self.unknown:
             return Standing(run, "lost", None, self._never_begun(run))
         return Standing(run, state, None, self._lost(run) if state == "lost" and not self.unknown else ())
 
@@ -165,16 +164,20 @@ class Look:
         """Of a run that a task holds."""
         task = flight.task
         if task.state == "PENDING":
-            return Standing(run, "requeued" if self._store.newest(run) else "queued", flight, (task.reason,))
+            return Standing(run, "requeued" if self._is_begun(run, task) else "queued", flight, (task.reason,))
         if task.state in ("SUSPENDED", "STOPPED"):
             return Standing(run, "suspended", flight, (task.node,))
         if state == "failed":
             return Standing(run, state, flight, self._failed(run))
-        if state == "running" and (self._store.about(run).get("job") or {}).get("name") == task.name:
+        if state == "running" and self._is_begun(run, task):
             return Standing(run, state, flight, self._running(run, task.node))
         if len(flight.submission.tasks[task.index]) > 1:
             return Standing(run, "waiting", flight, ("for its turn in a job that is at work",))
         return Standing(run, "starting", flight, (f"a job on {task.node}",))
+
+    def _is_begun(self, run: Run, task: Task) -> bool:
+        """Whether the newest attempt at a run is this task's."""
+        return (self._store.about(run).get("job") or {}).get("name") == task.name
 
     def _running(self, run: Run, where: str) -> tuple[str, ...]:
         """Where, how far, how fast, how long still, and when it was last heard of."""
@@ -205,7 +208,8 @@ class Look:
         if not log.exists():
             said = f"{submission.name} ended before the run began, without a log: do nodes see its folder?"
             return said, str(log.parent)
-        return f"{submission.name} ended before the run began; the last it said is there", str(log)
+        written = log.read_text(errors="replace").strip().splitlines() or ["without a word"]
+        return f"{submission.name} ended before the run began: {written[-1]}", str(log)
 
     def _failed(self, run: Run) -> tuple[str, ...]:
         """The error's last line, and where the rest is."""

@@ -111,7 +111,7 @@ class Handover:
             signal_delay_s=self._warned(submission.minutes),
             stderr_to_stdout=True,
             array_parallelism=array.parallel or len(array.tasks),
-            setup=list(self.site.setup) or None,
+            setup=["set -e", *self.site.setup, "set +e"] if self.site.setup else None,  # no job without its modules
             srun_args=[f"--cpus-per-task={given['cpus_per_task']}"] if "cpus_per_task" in given else [],
             dependency=f"afterany:{':'.join(after)}" if after else None,
             additional_parameters={"requeue": True, **given},

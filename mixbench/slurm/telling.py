@@ -65,7 +65,7 @@ def lines(now: Standings, *, command: str) -> Iterator[str]:
 def _reasons(waiting: Sequence[Standing]) -> Iterator[str]:
     """Why runs wait, each reason once, with a warning where it will not pass."""
     reasons = Counter((one.state, one.words[0]) for one in waiting)
-    for (state, reason), count in reasons.most_common():
+    for (state, reason), count in sorted(reasons.items(), key=lambda one: (ORDER.index(one[0][0]), -one[1])):
         endless = next((meaning for name, meaning in ENDLESS.items() if name in reason), "")
         yield f"{state}: {count:,} ({reason})" + (f": will not start by itself: {endless}" if endless else "")
 
