@@ -88,7 +88,8 @@ def test_f3_what_failed_is_tried_again_when_asked_what_died_always_and_what_keep
     assert (said.code, "4 runs: 3 done, 1 failed" in said.out) == (1, True), said.all
     assert "crash loop: attempts 1 to 3 all ended at step 0" in said.out
     said = bench.run()
-    assert (said.code, "nothing submitted" in said.out) == (0, True), said.all
+    assert (said.code, "nothing submitted" in said.out) == (1, True), said.all
+    assert "1 run failed: see `mixbench status`; --retry-failed tries again" in said.err
     bench.run("--retry-failed")
     bench.wait_done(4)
     bench.check(reference(bench), repeated=3)
