@@ -474,7 +474,7 @@ def test_status_of_a_job_that_ended_before_its_run_began_says_where_its_log_is(s
     told = list(telling.lines(stand(sweep, store, monkeypatch=monkeypatch), command="x"))
     assert f"lost: {run.folder}: mb-1 ended before the run began: no such file: python" in told
     assert f"  {records.folder(known).resolve()}/77_1_0_log.out" in told
-    assert sum("without a log: do nodes see its folder?" in line for line in told) == 3
+    assert sum("without a log: cancelled, or is its folder not there?" in line for line in told) == 3
     assert told[-1] == "`mixbench run tiny.yaml --on slurm --device cpu` goes on with the 6 that nobody is at"
 
 

@@ -197,25 +197,31 @@ class Look:
             return "its result is missing or damaged; the next run makes it whole", str(self._store.folder(run))
         if path is None or not path.exists():
             return ()
-        written = path.read_text(errors="replace").splitlines()
-        said = next((line for pattern in TELLING for line in reversed(written) if re.search(pattern, line, re.I)), "")
-        return said or "it ended without a word; what its job said is there", str(path)
+        return _said(path), str(path)
 
     def _never_begun(self, run: Run) -> tuple[str, ...]:
         """Of a run whose job has gone before it came to it: its log says more, if there is one."""
         submission = self._handed[run.id]
         log = self.submissions.log(submission, _index(submission, run))
         if not log.exists():
-            said = f"{submission.name} ended before the run began, without a log: do nodes see its folder?"
+            said = (
+                f"{submission.name} ended before the run began, without a log: cancelled, or is its folder not there?"
+            )
             return said, str(log.parent)
-        written = log.read_text(errors="replace").strip().splitlines() or ["without a word"]
-        return f"{submission.name} ended before the run began: {written[-1]}", str(log)
+        return f"{submission.name} ended before the run began: {_said(log)}", str(log)
 
     def _failed(self, run: Run) -> tuple[str, ...]:
         """The error's last line, and where the rest is."""
         end = self._store.ending(run) or {}
         written = str(end.get("text", "")).strip().splitlines() or [str(end.get("type", ""))]
         return written[-1], str(self._store.folder(run) / "attempts" / str(self._store.newest(run)) / "out.txt")
+
+
+def _said(log: Path) -> str:
+    """What tells most of a job's end in its log: SLURM's word, or else its last."""
+    written = log.read_text(errors="replace").strip().splitlines() or ["it ended without a word"]
+    telling = (line for pattern in TELLING for line in reversed(written) if re.search(pattern, line, re.IGNORECASE))
+    return next(telling, written[-1])
 
 
 def _index(submission: Submission, run: Run) -> int:

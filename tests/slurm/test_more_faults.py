@@ -238,7 +238,7 @@ def test_f14_tasks_that_were_scancelled_one_by_one_and_only_they_are_submitted_a
     seconds_until(lambda: not {task[1] for task in cluster.queue()} & {"0", "4", "5"}, within=60)
     said = bench.status()
     assert "1 stopped" in said.out, said.all
-    assert "2 new" in said.out
+    assert "2 lost" in said.out
     assert "goes on with the 3 that nobody is at" in said.out
     bench.run()
     assert sorted(bench.submissions()[1]["runs"]) == sorted(gone)
