@@ -231,10 +231,10 @@ class Attempt:
         Raises:
             CrashLoopError: so it is.
         """
-        before = range(self.number - FRUITLESS, self.number)
-        if before.start > 0 and all(was_in_vain(self.folder, number, begun_at(self.folder)) for number in before):
+        before, step = range(self.number - FRUITLESS, self.number), begun_at(self.folder)
+        if before.start > 0 and all(was_in_vain(self.folder, number, step) for number in before):
             raise CrashLoopError(
-                f"crash loop: attempts {before.start} to {before.stop - 1} all ended at step {begun_at(self.folder)}, "
+                f"crash loop: attempts {before.start} to {before.stop - 1} all ended at step {step}, "
                 f"where they began; look at {self.folder / 'attempts' / str(before.stop - 1) / 'out.txt'}"
             )
 

@@ -167,8 +167,7 @@ for command in cluster.COMMANDS:
 def main() -> None:
     """Run the command line; turn what the user can mend into one sentence and an exit code."""
     from mixbench.files import DISK_ERRORS, DamagedError
-    from mixbench.slurm.commands import UnknownError
-    from mixbench.slurm.submissions import LockedError
+    from mixbench.slurm import LockedError, UnknownError
 
     try:
         _check_installation()

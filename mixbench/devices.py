@@ -86,6 +86,11 @@ def asked_of_gpu(*fields: str) -> str:
         raise ValueError(f"`{' '.join(query)}` says nothing of the GPU: {error}") from error
 
 
+def decoders(asked: int | None, processes: int) -> int:
+    """How many processes decode the images of each that trains here: what is asked for, or else its share of cores."""
+    return max(1, cores() // processes) if asked is None else asked
+
+
 def cores() -> int:
     """The CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))

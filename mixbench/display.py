@@ -157,3 +157,8 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 run``, ``2,000 runs``."""
+    return f"{count:,} {what}{'s' if count != 1 else ''}"

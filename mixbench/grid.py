@@ -41,7 +41,7 @@ class Resources:
 
     evaluate_every: int = 1  # epochs; the last ten are always evaluated
     checkpoint_seconds: float = 30.0  # the least time between two checkpoints at epoch ends
-    cpus: int | None = None  # of each of its processes, on a cluster; None: what the cluster gives
+    cpus: int | None = None  # of each of its processes, on a cluster; None: see `mixbench.slurm.arrays`
     mem_gb: float | None = None  # of memory, on a cluster
 
 

@@ -188,8 +188,7 @@ def launch(planned: Plan, store: Store, execution: Execution, slots: int | None,
         large = next(run for run in planned.todo if run.gpus == gpus)
         raise ValueError(f"{large.folder} needs {gpus} GPUs, {len(visible)} are visible; change gpus in its recipe")
     environments = devices.environments(execution.device, slots, execution.threads, gpus)
-    if execution.workers is None:
-        execution = replace(execution, workers=max(1, devices.cores() // (len(environments) * gpus)))
+    execution = replace(execution, workers=devices.decoders(execution.workers, len(environments) * gpus))
     worker = pool.Pool(store, execution_of(planned.sweep, execution), watcher, environments)
     return worker.work(planned.todo)
 

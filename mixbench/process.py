@@ -50,12 +50,29 @@ class Worker(Protocol):
         ...
 
 
-class WorkerProcess:
-    """``python -m mixbench.worker``, started.
+class Teller:
+    """What tells events, each a line of JSON.
 
     Attributes:
-        told: the pipe on which it tells what happens; readable when there is something to hear.
+        told: where it tells them; readable when there is something to hear.
     """
+
+    def __init__(self, told: IO[bytes]) -> None:
+        self.told = told
+        self._rest = b""
+
+    def events(self) -> list[dict[str, Any]] | None:
+        """What it has told since the last call; waits until there is something. None once it has ended."""
+        try:
+            heard = os.read(self.told.fileno(), 1 << 16)
+        except ConnectionError:  # of another machine, whose end was no farewell
+            heard = b""
+        *lines, self._rest = (self._rest + heard).split(b"\n")
+        return [json.loads(line) for line in lines] if heard else None
+
+
+class WorkerProcess(Teller):
+    """``python -m mixbench.worker``, started; it tells on a pipe."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         with signals.held():
@@ -69,19 +86,12 @@ class WorkerProcess:
                 start_new_session=True,
             )
         self._jobs = cast("IO[bytes]", self._process.stdin)
-        self.told = cast("IO[bytes]", self._process.stdout)
-        self._rest = b""
+        super().__init__(cast("IO[bytes]", self._process.stdout))
 
     def give(self, job: Mapping[str, Any]) -> None:
         """Hand it a job."""
         with contextlib.suppress(BrokenPipeError):  # it just died: its events will end, and say so
             self._jobs.write(json.dumps(job).encode() + b"\n")
-
-    def events(self) -> list[dict[str, Any]] | None:
-        """What it has told since the last call; waits until there is something. None once it has ended."""
-        heard = os.read(self.told.fileno(), 1 << 16)
-        *lines, self._rest = (self._rest + heard).split(b"\n")
-        return [json.loads(line) for line in lines] if heard else None
 
     def signal(self, number: int) -> None:
         """Send it a signal."""

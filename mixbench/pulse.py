@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mixbench import files, provenance
+from mixbench import provenance, traces
 
 LEASE_SECONDS = 120.0
 """An attempt of another machine whose heartbeat stands still for so long, on our clock, is dead."""
@@ -29,11 +29,8 @@ class Pulse:
         place = folder / "attempts" / str(number)
         if (place / "end.json").exists():
             return False
-        try:
-            about = files.read(place / "attempt.json")
-        except files.DamagedError:
-            return False
-        if about is None:
+        about = traces.about(folder, number)
+        if not about:
             return False
         if _was_restarted(about.get("job") or {}):
             return False

@@ -160,10 +160,10 @@ class Store:
         """What the newest attempt said of itself, see `mixbench.traces.about`."""
         return traces.about(self.folder(run), self.newest(run))
 
-    def standing(self, run: Run) -> tuple[dict[str, Any], float]:
-        """Where the newest attempt stands, and its heartbeat's age in seconds, by the file system's clock."""
+    def standing(self, run: Run, *, now: float) -> tuple[dict[str, Any], float]:
+        """Where the newest attempt stands, and its heartbeat's age in seconds; ``now`` is as `files.now` has it."""
         beat = self.folder(run) / "attempts" / str(self.newest(run)) / "hb"
-        age = files.now(self.root) - beat.stat().st_mtime if beat.exists() else math.inf
+        age = now - beat.stat().st_mtime if beat.exists() else math.inf
         return traces.standing(self.folder(run), self.newest(run)), max(0.0, age)
 
     def known(self) -> Iterator[Run]:

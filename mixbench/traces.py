@@ -23,24 +23,23 @@ def numbers(folder: Path) -> list[int]:
 
 def about(folder: Path, number: int) -> dict[str, Any]:
     """What an attempt said of itself when it began, who, where and how; nothing where that is gone."""
-    try:
-        return files.read(folder / "attempts" / str(number) / "attempt.json") or {}
-    except files.DamagedError:
-        return {}
+    return _read(folder, number, "attempt.json") or {}
 
 
 def standing(folder: Path, number: int) -> dict[str, Any]:
     """Where an attempt said last that it stands, see `Attempt.stand`."""
-    try:
-        return files.read(folder / "attempts" / str(number) / "hb") or {}
-    except files.DamagedError:
-        return {}
+    return _read(folder, number, "hb") or {}
 
 
 def ending(folder: Path, number: int) -> dict[str, Any] | None:
     """How an attempt ended: the content of its ``end.json``; None while it lives or where it just died."""
+    return _read(folder, number, "end.json")
+
+
+def _read(folder: Path, number: int, name: str) -> dict[str, Any] | None:
+    """What a file of an attempt holds; None where it is not there, or damaged."""
     try:
-        return files.read(folder / "attempts" / str(number) / "end.json")
+        return files.read(folder / "attempts" / str(number) / name)
     except files.DamagedError:
         return None
 

@@ -15,14 +15,14 @@ import pytest
 from mixbench import attempts, catalog, endings, files, provenance, pulse, signals
 from mixbench.execution import Execution
 from mixbench.resolve import load_sweep
-from mixbench.slurm import commands, snapshot, standing, submissions, telling
+from mixbench.slurm import LockedError, UnknownError, commands, snapshot, standing, submissions, telling
 from mixbench.slurm.arrays import Wishes, arrange
 from mixbench.slurm.cluster import Cluster
-from mixbench.slurm.commands import Task, UnknownError
+from mixbench.slurm.commands import Task
 from mixbench.slurm.flights import in_flight, is_at_work, settle
 from mixbench.slurm.handing import whole
 from mixbench.slurm.site import Site, settings
-from mixbench.slurm.submissions import LockedError, Submission, Submissions
+from mixbench.slurm.submissions import Submission, Submissions
 from mixbench.slurm.submit import FULL, UNSURE
 from mixbench.spec import Run
 from mixbench.store import Store
@@ -204,7 +204,7 @@ def submission_of(sweep, **other):
 
 
 def task(index, state="PENDING", name="mb-1", reason="Priority"):
-    return Task(name, "77", index, state, reason, "node1", "", "")
+    return Task(name, "77", index, state, reason, "node1")
 
 
 def test_in_flight_is_what_stands_in_the_queue_under_a_name_that_we_gave(sweep):
@@ -220,7 +220,7 @@ def records(tmp_path):
 
 def test_intent_whose_job_is_in_the_queue_is_adopted(sweep, records):
     records.write(submission_of(sweep))
-    (adopted,) = settle(records, [task(0)], cluster="", patience=30)
+    (adopted,) = settle(records.live(), records, [task(0)], patience=30)
     assert (adopted.state, adopted.job) == ("submitted", "77")
     assert records.live() == [adopted]
 
@@ -228,13 +228,13 @@ def test_intent_whose_job_is_in_the_queue_is_adopted(sweep, records):
 def test_intent_that_may_still_turn_up_stops_everything(sweep, records):
     records.write(submission_of(sweep))
     with pytest.raises(UnknownError, match=r"mb-1 was about to be submitted .* try again in (29|30) s"):
-        settle(records, [], cluster="", patience=30)
+        settle(records.live(), records, [], patience=30)
 
 
 @pytest.mark.parametrize(("state", "end"), [("intent", "abandoned"), ("submitted", "over")])
 def test_what_is_not_in_the_queue_after_a_while_is_over(state, end, sweep, records):
     records.write(submission_of(sweep, state=state))
-    assert settle(records, [], cluster="", patience=-1) == []
+    assert settle(records.live(), records, [], patience=-1) == []
     assert [one.state for one in records.all()] == [end]
 
 
@@ -323,6 +323,12 @@ def slurm(tmp_path, monkeypatch):
 HANDED = ("--on", "slurm", "--device", "cpu")
 
 
+def script_of(folder):
+    """What sbatch was given for a submission."""
+    (script,) = (path for path in folder.glob("*submission.sh"))
+    return script.read_text()
+
+
 def states(folder):
     return sorted(files.read(path)["state"] for path in folder.glob("results/sweeps/*/subs/*/submission.json"))
 
@@ -337,7 +343,7 @@ def test_sweep_is_handed_over_in_a_number_of_calls_that_does_not_grow(slurm, mix
 
 def test_second_stage_waits_for_the_first_one(slurm, mixbench, tiny, tmp_path):
     mixbench("run", tiny, *HANDED)
-    scripts = [files.read(path)["script"] for path in tmp_path.glob("results/sweeps/*/subs/*/submission.json")]
+    scripts = [script_of(path.parent) for path in tmp_path.glob("results/sweeps/*/subs/*/submission.json")]
     assert sum("--dependency=afterany:4711" in script for script in scripts) == 1
     assert all("--requeue" in script and "--block-signal=USR2,TERM" in script for script in scripts)
 
@@ -350,8 +356,8 @@ def test_job_says_only_where_its_submission_is_and_runs_a_copy_of_the_code(slurm
     ).read_bytes()
     assert (copy / "COMMIT").read_text().strip() == provenance.commit()
     path = next(tmp_path.glob("results/sweeps/*/subs/*/submission.json"))
-    assert f"PYTHONPATH={copy}" in files.read(path)["script"]
-    assert files.read(path)["script"].rstrip().endswith(f"-m mixbench.slurm.job {path.parent}")
+    assert f"PYTHONPATH={copy}" in script_of(path.parent)
+    assert script_of(path.parent).rstrip().endswith(f"-m mixbench.slurm.job {path.parent}")
 
 
 def test_launcher_in_a_job_is_not_taken_for_one(slurm, mixbench, tiny, monkeypatch):
@@ -381,13 +387,13 @@ def test_submission_that_nobody_can_be_sure_of_is_settled_before_the_next_one(sl
     assert "Socket timed out" in said.err
     assert mixbench("run", tiny, *HANDED).code == 75
     name = files.read(next(tmp_path.glob("results/sweeps/*/subs/*/submission.json")))["id"]
-    slurm(squeue=f"for i in 0 1 2 3; do echo 'mb-{name}|99|'$i'|PENDING|Priority||N/A|1:00:00'; done")
+    slurm(squeue=f"for i in 0 1 2 3; do echo 'mb-{name}|99|'$i'|PENDING|Priority|'; done")
     slurm(sbatch="echo Submitted batch job 100")
     said = mixbench("run", tiny, *HANDED)
     assert (said.code, states(tmp_path)) == (0, ["submitted"] * 2)
     assert "2 runs in 2 jobs, job 100" in said.out
     second = max(tmp_path.glob("results/sweeps/*/subs/*/submission.json"), key=lambda path: path.stat().st_mtime_ns)
-    assert "--dependency=afterany:99" in files.read(second)["script"]
+    assert "--dependency=afterany:99" in script_of(second.parent)
 
 
 def test_refusal_of_slurm_is_told_in_its_words(slurm, mixbench, tiny, tmp_path):
@@ -504,10 +510,10 @@ def test_record_that_cannot_be_read_says_what_to_do(slurm, mixbench, sweep, tiny
 
 def test_jobs_at_work_count_for_the_next_call_too(slurm, mixbench, sweep, tiny, records, tmp_path):
     records.write(submission_of(sweep, state="submitted", job="77"))
-    slurm(squeue="for i in 0 1 2 3; do echo 'mb-1|77|'$i'|PENDING|Priority||N/A|1:00:00'; done")
+    slurm(squeue="for i in 0 1 2 3; do echo 'mb-1|77|'$i'|PENDING|Priority|'; done")
     assert mixbench("run", tiny, *HANDED, "--max-jobs", "1").code == 0
     second = max(tmp_path.glob("results/sweeps/*/subs/*/submission.json"), key=lambda path: path.stat().st_mtime_ns)
-    assert "--dependency=afterany:77" in files.read(second)["script"]
+    assert "--dependency=afterany:77" in script_of(second.parent)
 
 
 def test_watching_ends_well_only_if_every_run_is_done(sweep, tiny, store, finish, mixbench):
@@ -592,7 +598,7 @@ def test_cancel_writes_down_that_nothing_may_begin_before_it_tells_slurm(slurm, 
     records.write(one)
     gone = records.folder(one) / "gone"
     slurm(
-        squeue=f"[ -e {gone} ] || echo 'mb-1|77|0|RUNNING|None|node1|N/A|1:00'",
+        squeue=f"[ -e {gone} ] || echo 'mb-1|77|0|RUNNING|None|node1'",
         scancel=f"[ -e {records.folder(one)}/cancelled ] && touch {gone}",
     )
     said = mixbench("cancel", tiny)

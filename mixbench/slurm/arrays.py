@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 from mixbench.estimate import passes
@@ -78,11 +79,11 @@ class Array:
     tasks: Sequence[Sequence[Run]]
     slots: int
     parallel: int | None
-    runs: Sequence[Run] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Keep its runs in a row."""
-        object.__setattr__(self, "runs", [run for task in self.tasks for run in task])
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Its runs in a row."""
+        return [run for task in self.tasks for run in task]
 
     @property
     def minutes(self) -> int | None:
@@ -111,11 +112,7 @@ class Array:
     def halves(self) -> tuple[Array, Array]:
         """Two arrays of half the tasks."""
         middle = len(self.tasks) // 2
-        first, second = self.tasks[:middle], self.tasks[middle:]
-        return (
-            Array(self.stage, self.shape, first, self.slots, self.parallel),
-            Array(self.stage, self.shape, second, self.slots, self.parallel),
-        )
+        return replace(self, tasks=self.tasks[:middle]), replace(self, tasks=self.tasks[middle:])
 
 
 def arrange(todo: Sequence[Run], sweep: Sweep, execution: Execution, wishes: Wishes, *, longest: int) -> list[Array]:

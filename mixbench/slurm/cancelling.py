@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from mixbench.display import counted
 from mixbench.grid import Sweep
-from mixbench.slurm import commands
-from mixbench.slurm.commands import UnknownError
+from mixbench.slurm import UnknownError, commands
 from mixbench.slurm.flights import in_flight
 from mixbench.slurm.submissions import Submission, Submissions, name_of
 from mixbench.store import Store
@@ -24,7 +24,7 @@ def cancel(sweep: Sweep, store: Store) -> Iterator[str]:
     That nothing of them may begin any more is written down before SLURM is told: it may not hear.
 
     Raises:
-        mixbench.slurm.commands.UnknownError: SLURM cannot be told; workers begin no further run nevertheless.
+        mixbench.slurm.UnknownError: SLURM cannot be told; workers begin no further run nevertheless.
     """
     submissions = Submissions(store.root.resolve())
     name = name_of(sweep)
@@ -41,7 +41,7 @@ def cancel(sweep: Sweep, store: Store) -> Iterator[str]:
     while flights and time.monotonic() < end:
         time.sleep(POLL_SECONDS)
         flights = in_flight(ours, commands.tasks())
-    jobs = f"{len(names)} job array{'s' if len(names) != 1 else ''} of {name}"
+    jobs = f"{counted(len(names), 'job array')} of {name}"
     if flights:
         yield f"{jobs} cancelled; {len(flights)} runs are still leaving: see `mixbench status`"
     else:

@@ -34,7 +34,7 @@ class Cluster:
         """As it is now, in three calls.
 
         Raises:
-            mixbench.slurm.commands.UnknownError: it does not answer.
+            mixbench.slurm.UnknownError: it does not answer.
         """
         return cls(commands.tasks(), commands.config(), commands.partitions())
 

@@ -11,15 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mixbench.slurm import UnknownError
+
 PATIENCE_SECONDS = 120.0
 """How long a command may take: those of SLURM give up by themselves after some multiples of its MessageTimeout."""
 
-FIELDS = ("%j", "%F", "%K", "%T", "%r", "%N", "%S", "%L")
+FIELDS = ("%j", "%F", "%K", "%T", "%r", "%N")
 """Of `Task`, as squeue names them."""
-
-
-class UnknownError(Exception):
-    """What the cluster does cannot be known now: nothing may be submitted on a guess."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,6 @@ class Task:
         state: ``PENDING``, ``RUNNING``, ``SUSPENDED`` and so on.
         reason: why it is pending.
         node: where it runs.
-        start: when it will, or did, by the cluster's clock and as far as that is known.
-        left: of its time.
     """
 
     name: str
@@ -43,8 +39,6 @@ class Task:
     state: str
     reason: str
     node: str
-    start: str
-    left: str
 
 
 def is_there() -> bool:
@@ -147,12 +141,8 @@ def clean_environment() -> Iterator[None]:
     Nor do settings of the user's hide tasks from us. Where the cluster's settings are stays known.
     """
     kept = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS"}
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if re.match(r"(SLURM|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SACCT|SCONTROL)_", name)
-    }
-    hidden = {name: value for name, value in inherited.items() if name not in kept}
+    theirs = re.compile(r"(SLURM|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SACCT|SCONTROL)_")
+    hidden = {name: value for name, value in os.environ.items() if theirs.match(name) and name not in kept}
     for name in hidden:
         del os.environ[name]
     try:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mixbench import devices
-from mixbench.slurm import commands
-from mixbench.slurm.commands import UnknownError
+from mixbench.slurm import UnknownError, commands
 from mixbench.slurm.site import SIGNAL_DELAY
 
 SHARED = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "afs", "cifs", "panfs", "wekafs", "orangefs", "9p")

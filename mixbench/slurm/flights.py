@@ -6,9 +6,10 @@ import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixbench import pulse
-from mixbench.slurm import commands
-from mixbench.slurm.commands import Task, UnknownError
+from mixbench import files, pulse
+from mixbench.display import counted
+from mixbench.slurm import UnknownError, commands
+from mixbench.slurm.commands import Task
 from mixbench.slurm.submissions import Submission, Submissions, is_ours
 from mixbench.spec import Run
 from mixbench.store import Store
@@ -46,7 +47,7 @@ def let_go(submissions: Sequence[Submission], tasks: Sequence[Task]) -> str:
     held = [task for task in tasks if task.name in names and (task.state, task.reason) == ("PENDING", NOT_STARTED)]
     if not held:
         return ""
-    many = f"{len(held)} job{'s' if len(held) != 1 else ''} that the cluster could not start, and held"
+    many = f"{counted(len(held), 'job')} that the cluster could not start, and held"
     refused = commands.release(held)
     return f"not released: {many}: {refused}" if refused else f"released {many}"
 
@@ -56,13 +57,15 @@ def is_mine(submission: Submission, cluster: str) -> bool:
     return submission.user == getpass.getuser() and submission.cluster in ("", cluster)
 
 
-def settle(submissions: Submissions, tasks: Sequence[Task], *, cluster: str, patience: float) -> list[Submission]:
-    """Find out what became of every submission that is not known to be over; those of which something is in flight.
+def settle(
+    mine: Sequence[Submission], submissions: Submissions, tasks: Sequence[Task], *, patience: float
+) -> list[Submission]:
+    """Find out what became of submissions that are not known to be over; those of which something is in flight.
 
     Args:
-        submissions: of the results folder.
+        mine: the submissions, whose jobs would be seen in the queue, see `is_mine`.
+        submissions: where what became of them is recorded.
         tasks: the queue, read a moment ago.
-        cluster: its name; what another one has, or another user, is none of ours to settle.
         patience: seconds after which a job that is not in the queue will not come there any more.
 
     Raises:
@@ -70,9 +73,7 @@ def settle(submissions: Submissions, tasks: Sequence[Task], *, cluster: str, pat
     """
     jobs = {task.name: task.job for task in tasks}
     live = []
-    for one in submissions.live():
-        if not is_mine(one, cluster):
-            continue
+    for one in mine:
         if one.name in jobs:
             live.append(submissions.settle(one, "submitted", jobs[one.name]) if one.state == "intent" else one)
         elif submissions.age(one) > patience:
@@ -93,4 +94,4 @@ def is_at_work(run: Run, store: Store) -> bool:
 
 def is_heard(run: Run, store: Store) -> bool:
     """Whether an attempt at a run was alive a moment ago, as far as one look can tell."""
-    return store.alive(run) and store.standing(run)[1] < pulse.LEASE_SECONDS
+    return store.alive(run) and store.standing(run, now=files.now(store.root))[1] < pulse.LEASE_SECONDS

@@ -14,13 +14,13 @@ from typing import Any
 import click
 
 from mixbench import running
+from mixbench.display import counted
 from mixbench.execution import Execution
 from mixbench.launch import Plan, prepare
 from mixbench.running import DONE, FAILED
-from mixbench.slurm import commands, snapshot
+from mixbench.slurm import UnknownError, commands, snapshot
 from mixbench.slurm.arrays import Wishes, arrange
 from mixbench.slurm.cluster import Cluster
-from mixbench.slurm.commands import UnknownError
 from mixbench.slurm.flights import Flight, in_flight, is_at_work, is_mine, let_go, settle
 from mixbench.slurm.looking import follow
 from mixbench.slurm.site import Site, settings
@@ -44,13 +44,13 @@ def run(
         dry_run: only say it.
 
     Raises:
-        ValueError, UnknownError, mixbench.slurm.submissions.LockedError: as `hand_over`.
+        ValueError, UnknownError, mixbench.slurm.LockedError: as `hand_over`.
     """
     site = settings(how["slurm_file"], how["pairs"])
     wishes = Wishes(how["pack"], how["slots"] or 1, how["max_jobs"])
     if wishes.slots > wishes.pack:
         raise ValueError(
-            f"--slots {wishes.slots}: a job has {_counted(wishes.pack, 'run')}; say --pack {wishes.slots} or more"
+            f"--slots {wishes.slots}: a job has {counted(wishes.pack, 'run')}; say --pack {wishes.slots} or more"
         )
     here = running.execution({**how, "device": "cpu"}, planned.sweep.places)
     there = execution_there(here, how["device"])
@@ -105,18 +105,20 @@ def hand_over(
 
     Raises:
         UnknownError: what is in flight, or whether something was submitted, cannot be known now.
-        mixbench.slurm.submissions.LockedError: another launcher is submitting.
+        mixbench.slurm.LockedError: another launcher is submitting.
         ValueError: it cannot be done so, or SLURM refuses it.
     """
     submissions = Submissions(store.root.resolve())
     with submissions.locked():
         cluster = Cluster.asked()
-        live = settle(submissions, cluster.tasks, cluster=cluster.name, patience=cluster.patience)
+        known = submissions.live()
+        mine = [one for one in known if is_mine(one, cluster.name)]
+        live = settle(mine, submissions, cluster.tasks, patience=cluster.patience)
         released = let_go(live, cluster.tasks)
         flights = in_flight(live, cluster.tasks)
         planned = plan()  # behind the queue: what has left that since is done, by its files
         todo = wanted(planned, store, flights)
-        check_nobody_else(todo, submissions, cluster.name)
+        check_nobody_else(todo, [one for one in known if one not in mine])
         arrays = arrange(todo, planned.sweep, execution, wishes, longest=cluster.longest)
         cluster.check_time(arrays, site)
         if arrays:
@@ -133,15 +135,15 @@ def hand_over(
     return _end(planned, todo, given, sum(planned.states[run] != "done" for run in made_by))
 
 
-def check_nobody_else(todo: Sequence[Run], submissions: Submissions, cluster: str) -> None:
+def check_nobody_else(todo: Sequence[Run], others: Sequence[Submission]) -> None:
     """Refuse runs that another user, or this one on another cluster, has handed over: their queue is not ours to see.
 
     Raises:
         UnknownError: names who and where.
     """
     wanted = {run.id for run in todo}
-    for one in submissions.live():
-        if not is_mine(one, cluster) and wanted & one.runs.keys():
+    for one in others:
+        if wanted & one.runs.keys():
             raise UnknownError(
                 f"{one.user} has handed {one.name} to cluster {one.cluster} from {one.host}, and what is in flight "
                 "there cannot be seen from here: go on there, or `mixbench cancel` there first"
@@ -149,7 +151,7 @@ def check_nobody_else(todo: Sequence[Run], submissions: Submissions, cluster: st
 
 
 def _tell(submission: Submission) -> None:
-    runs, jobs = _counted(len(submission.runs), "run"), _counted(len(submission.tasks), "job")
+    runs, jobs = counted(len(submission.runs), "run"), counted(len(submission.tasks), "job")
     click.echo(f"submitted {submission.name}: {runs} in {jobs}, job {submission.job}")
 
 
@@ -158,16 +160,16 @@ def _end(planned: Plan, todo: Sequence[Run], given: Given, flying: int) -> int:
     failed = Counter(planned.states.values())["failed"]
     elsewhere = len(planned.todo) - len(todo) - flying
     if not given.submissions:
-        why = [f"{_counted(flying, 'run')} in flight"] if flying else []
-        why += [f"{_counted(elsewhere, 'run')} at work elsewhere, or waiting for one that is"] if elsewhere > 0 else []
+        why = [f"{counted(flying, 'run')} in flight"] if flying else []
+        why += [f"{counted(elsewhere, 'run')} at work elsewhere, or waiting for one that is"] if elsewhere > 0 else []
         click.echo(", ".join(["nothing submitted", *why]) if len(why) != 1 else f"nothing submitted: {why[0]}")
     if given.waiting:
         click.echo(
-            f"{_counted(given.waiting, 'run')} wait: SLURM takes no more for now ({given.reason}); `{typed()}` again, "
+            f"{counted(given.waiting, 'run')} wait: SLURM takes no more for now ({given.reason}); `{typed()}` again, "
             "when some have ended, submits them"
         )
     if failed and not given.submissions and not flying:
-        click.echo(f"{_counted(failed, 'run')} failed: see `mixbench status`; --retry-failed tries again", err=True)
+        click.echo(f"{counted(failed, 'run')} failed: see `mixbench status`; --retry-failed tries again", err=True)
         return FAILED
     return DONE
 
@@ -187,13 +189,13 @@ def list_arrays(planned: Plan, store: Store, execution: Execution, wishes: Wishe
     for number, array in enumerate(arrays, 1):
         script = handover.script(array, handover.submission(array), []) if commands.is_there() else ""
         click.echo(
-            f"array {number} of {len(arrays)}: {_counted(len(array.runs), 'run')} of stage {array.stage + 1} in "
-            f"{_counted(len(array.tasks), 'job')}"
+            f"array {number} of {len(arrays)}: {counted(len(array.runs), 'run')} of stage {array.stage + 1} in "
+            f"{counted(len(array.tasks), 'job')}"
         )
         for line in script.splitlines():
             if line.strip() and not line.startswith(("#!", "# ")):
                 click.echo(f"  {line}")
-    click.echo(f"{_counted(len(todo), 'run')} in {_counted(len(arrays), 'array')}; nothing was submitted")
+    click.echo(f"{counted(len(todo), 'run')} in {counted(len(arrays), 'array')}; nothing was submitted")
     return DONE
 
 
@@ -209,7 +211,3 @@ def wanted(planned: Plan, store: Store, flights: dict[str, Flight]) -> list[Run]
         if is_free and all(need in found or need.id in flights for need in needs):
             found[run] = None
     return list(found)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' if count != 1 else ''}"

@@ -80,7 +80,7 @@ def work(runs: Sequence[Run], store: Store, submission: Submission, lent: Lent, 
     """Do the runs of a task, so many at a time as its submission says."""
     execution = Execution(**submission.execution)
     environments = devices.environments(execution.device, submission.slots, execution.threads, submission.processes)
-    workers = execution.workers if execution.workers is not None else max(1, devices.cores() // len(environments))
+    workers = devices.decoders(execution.workers, len(environments))  # a task has cores of its own
 
     def execution_of(run: Run) -> Execution:
         return replace(submission.execution_of(run), workers=workers)

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from mixbench.display import counted
 from mixbench.grid import Sweep
 from mixbench.running import DONE, FAILED, INTERRUPTED, UNKNOWN
 from mixbench.slurm import commands
@@ -46,7 +47,7 @@ def follow(sweep: Sweep, store: Store, command: str) -> int:
     except KeyboardInterrupt:
         flying = sum(one.flight is not None for one in now.runs)
         click.echo(
-            f"no longer looking; {flying} run{'s' if flying != 1 else ''} stay in flight: see `mixbench status`, end "
+            f"no longer looking; {counted(flying, 'run')} stay in flight: see `mixbench status`, end "
             "them with `mixbench cancel`",
             err=True,
         )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from mixbench import devices, files, provenance
-from mixbench.process import WorkerProcess
+from mixbench.process import Teller, WorkerProcess
 from mixbench.signals import Stop
 from mixbench.slots import NotComeError
 
@@ -30,30 +30,16 @@ JOINING_SECONDS = 300.0
 POLL_SECONDS = 0.2
 
 
-class LentProcess:
-    """A process in another task of the job, as the first one sees it, see `mixbench.process.Worker`.
-
-    Attributes:
-        told: where it tells what happens.
-    """
+class LentProcess(Teller):
+    """A process in another task of the job, as the first one sees it, see `mixbench.process.Worker`."""
 
     def __init__(self, line: socket.socket) -> None:
+        super().__init__(cast("IO[bytes]", line.makefile("rb", buffering=0)))
         self._line = line
-        self.told = cast("IO[bytes]", line.makefile("rb", buffering=0))
-        self._rest = b""
 
     def give(self, job: Mapping[str, Any]) -> None:
         """Hand it a job."""
         self._say({"job": job})
-
-    def events(self) -> list[dict[str, Any]] | None:
-        """What it has told since the last call; None once it has ended."""
-        try:
-            heard = os.read(self.told.fileno(), 1 << 16)
-        except ConnectionError:
-            heard = b""
-        *lines, self._rest = (self._rest + heard).split(b"\n")
-        return [json.loads(line) for line in lines] if heard else None
 
     def signal(self, number: int) -> None:
         """Send it a signal."""

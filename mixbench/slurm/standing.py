@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from mixbench import files
 from mixbench.display import duration
 from mixbench.grid import Sweep
-from mixbench.slurm import commands
-from mixbench.slurm.commands import Task, UnknownError
+from mixbench.slurm import UnknownError, commands
+from mixbench.slurm.commands import Task
 from mixbench.slurm.flights import Flight, in_flight, is_at_work, is_heard
 from mixbench.slurm.submissions import LIVE, Submission, Submissions, is_cancelled, name_of
 from mixbench.spec import Run
@@ -72,11 +74,11 @@ class Standings:
     runs: Sequence[Standing]
     unknown: str = ""
     command: str = ""
-    counts: Counter[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Count the states."""
-        object.__setattr__(self, "counts", Counter(one.state for one in self.runs))
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How many are in each state."""
+        return Counter(one.state for one in self.runs)
 
     @property
     def is_moving(self) -> bool:
@@ -107,6 +109,7 @@ class Look:
         self.submissions = Submissions(store.root.resolve())
         self.unknown = ""
         self._store = store
+        self._now = files.now(store.root) if store.root.is_dir() else 0.0
         self._known = {one.name: one for one in self.submissions.all()}
         live = [one for one in self._known.values() if one.state in LIVE]
         self._flights: dict[str, Flight] = {}
@@ -181,7 +184,7 @@ class Look:
 
     def _running(self, run: Run, where: str) -> tuple[str, ...]:
         """Where, how far, how fast, how long still, and when it was last heard of."""
-        said, age = self._store.standing(run)
+        said, age = self._store.standing(run, now=self._now)
         heard = f"heard {duration(age)} ago"
         if not said.get("of"):
             return where, "beginning", "", "", heard

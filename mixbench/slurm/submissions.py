@@ -18,6 +18,7 @@ from typing import Any
 from mixbench import files
 from mixbench.execution import Execution
 from mixbench.grid import Sweep
+from mixbench.slurm import LockedError
 from mixbench.spec import Run
 
 SCHEMA = 1
@@ -27,10 +28,6 @@ PREFIX = "mb-"
 
 LIVE = ("intent", "submitted")
 """States of a submission of which something may be in flight."""
-
-
-class LockedError(Exception):
-    """Another launcher is submitting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +48,6 @@ class Submission:
         minutes: of a task; None where nobody says.
         code: the copy of the code that it runs, see `mixbench.slurm.snapshot`.
         mixers: marks of the code of mixers that are not in that copy.
-        script: what sbatch was given.
         host, user, cluster: who handed it over, and to which cluster.
         time: when, by the clock of that host; to have an order, no more.
         command: that did.
@@ -70,7 +66,6 @@ class Submission:
     minutes: float | None
     code: str
     mixers: Mapping[str, str]
-    script: str = ""
     host: str = field(default_factory=socket.gethostname)
     user: str = field(default_factory=getpass.getuser)
     time: float = field(default_factory=time.time)

@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import submitit
@@ -19,9 +19,8 @@ from mixbench import signals
 from mixbench.execution import Execution
 from mixbench.grid import Sweep
 from mixbench.launch import execution_of
-from mixbench.slurm import commands, snapshot
+from mixbench.slurm import UnknownError, commands, snapshot
 from mixbench.slurm.arrays import Array, needs_of
-from mixbench.slurm.commands import UnknownError
 from mixbench.slurm.site import Site
 from mixbench.slurm.submissions import Submission, Submissions, name_of, new_id
 from mixbench.spec import Run
@@ -137,7 +136,6 @@ class Handover:
             FullError: it was refused for now.
         """
         submission = self.submission(array)
-        submission = replace(submission, script=self.script(array, submission, after))
         self.submissions.write(submission)
         # Who presses Ctrl-C now is heard when it is known, and written down, what became of it.
         with signals.put_off({signal.SIGINT, *signals.STOPS}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from mixbench.display import counted
 from mixbench.slurm.flights import NOT_STARTED
 from mixbench.slurm.standing import GONE, ORDER, Standing, Standings
 
@@ -36,9 +37,8 @@ def lines(now: Standings, *, command: str) -> Iterator[str]:
         now: where the sweep stands.
         command: goes on with what nobody is at.
     """
-    total = len(now.runs)
     parts = ", ".join(f"{now.counts[state]:,} {state}" for state in ORDER if now.counts[state])
-    yield f"{now.name}: {total:,} run{'s' if total != 1 else ''}: {parts}"
+    yield f"{now.name}: {counted(len(now.runs), 'run')}: {parts}"
     if now.unknown:
         yield f"what is in flight is not known: {now.unknown}; this is what the files say"
     if now.of("running", "suspended"):

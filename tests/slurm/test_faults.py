@@ -26,7 +26,7 @@ def test_f4_a_preempted_job_saves_and_goes_on_at_the_same_step(bench, cluster, r
     bench.write(seeds="[0, 1]", epochs=50)
     bench.run("--slurm", "partition=low", MIXBENCH_TEST_STEP_SECONDS="0.1")
     bench.wait_computed(2, steps=10)
-    cluster.call("sbatch", "-p", "high", "-N2", "-c4", "--output=/dev/null", "--wrap", "sleep 2")
+    cluster.preempt()
     bench.wait_done(2)
     for run in bench.folders():
         (_, first), (second, _) = bench.attempts(run)

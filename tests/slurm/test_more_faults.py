@@ -33,11 +33,6 @@ def handed_over(bench, number):
     return sorted(run["method"] for run in bench.submissions()[number]["runs"].values())
 
 
-def preempt(cluster):
-    """Take all nodes for a moment."""
-    cluster.call("sbatch", "-p", "high", "-N2", "-c4", "--output=/dev/null", "--wrap", "sleep 2")
-
-
 def endings(cluster, job):
     """How each start of a job ended, by SLURM's books: state, exit code and signal."""
     return cluster.call("sacct", "-nXPD", "-j", job, "-o", "State,ExitCode").split()
@@ -107,7 +102,7 @@ def test_f5_a_job_that_is_preempted_without_a_warning_saves_on_term_and_slurm_pu
     bench.write(epochs=50)
     bench.run("--slurm", "partition=low", MIXBENCH_TEST_STEP_SECONDS="0.1")
     bench.wait_computed(1, steps=10)
-    preempt(unwarned)
+    unwarned.preempt()
     bench.wait_done(1)
     (run,) = bench.folders()
     (_, first), (second, _) = bench.attempts(run)
@@ -163,7 +158,7 @@ def test_f7_a_job_that_is_preempted_before_it_is_ready_is_not_lost(bench, cluste
         seconds_until(lambda: "RUNNING" in {task[2] for task in cluster.queue()}, within=60, every=0.1)
     else:
         seconds_until(bench.folders, within=60, every=0.1)
-    preempt(cluster)
+    cluster.preempt()
     bench.wait_done(1)
     (run,) = bench.folders()
     assert bench.attempts(run)[-1][0]["job"]["restarts"] == 1
@@ -179,7 +174,7 @@ def test_f8_a_preempted_run_whose_images_others_decode_is_saved_once_and_put_bac
     bench.options = ("--data", bench.folder / "data", "--workers", "2")
     bench.run("--slurm", "partition=low", MIXBENCH_TEST_STEP_SECONDS="0.5")
     bench.wait_computed(1, steps=10)
-    preempt(cluster)
+    cluster.preempt()
     bench.wait_done(1)
     (run,) = bench.folders()
     (_, first), (second, _) = bench.attempts(run)

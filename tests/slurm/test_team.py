@@ -13,7 +13,8 @@ def test_tasks_of_a_job_train_to_the_numbers_of_processes_that_are_spawned_here(
     said = bench.run("--pack", "2")
     assert said.code == 0, said.all
     (submission,) = bench.submissions()
-    assert "--ntasks-per-node=2" in submission["script"]
+    (script,) = bench.results.glob(f"sweeps/*/subs/{submission['id']}/*submission.sh")
+    assert "--ntasks-per-node=2" in script.read_text()
     bench.wait_done(2)
     assert bench.came_out() == reference(bench)
 
@@ -22,7 +23,7 @@ def test_run_of_two_tasks_that_is_preempted_goes_on_at_the_same_step(bench, clus
     with_two_processes(bench, epochs=40)
     bench.run("--slurm", "partition=low", MIXBENCH_TEST_STEP_SECONDS="0.1")
     bench.wait_computed(1, steps=5)
-    cluster.call("sbatch", "-p", "high", "-N2", "-c4", "--output=/dev/null", "--wrap", "sleep 2")
+    cluster.preempt()
     bench.wait_done(1)
     (run,) = bench.folders()
     (_, first), (second, _) = bench.attempts(run)
